@@ -1,0 +1,107 @@
+"""Configuration: frozen dataclasses, each hyper-parameter written once, every wrong value answered with a mend.
+
+What a model is lives in its `ModelConfig`; how one run goes lives in `RunOptions`.
+"""
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from bowerbird.core.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def check(ok: bool, key: str, value: object, rule: str, *, try_instead: object = None) -> None:
+    """Raise `ConfigError` naming key, value, rule and a value that works, unless `ok`."""
+    if not ok:
+        mend = f" Try {key} = {try_instead}." if try_instead is not None else ""
+        raise ConfigError(f"{key} is {value!r}; it {rule}.{mend}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The hyper-parameters of a model; closed-form models derive from it directly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedConfig(ModelConfig):
+    """The hyper-parameters of a model that the training loop fits by gradient steps."""
+
+    learning_rate: float = 1e-3  # of Adam
+    batch_size: int = 2048  # rows B of one step, over all workers
+    epochs: int = 200  # at most; early stopping usually ends sooner
+    patience: int = 5  # validations without a gain before training stops
+    valid_every: int = 1  # epochs between two validations
+    select: str = "ndcg@10"  # the validation metric that picks the epoch
+
+    def __post_init__(self) -> None:
+        check(self.learning_rate > 0, "learning_rate", self.learning_rate, "must be above 0", try_instead=1e-3)
+        check(self.batch_size >= 1, "batch_size", self.batch_size, "must be 1 or more", try_instead=2048)
+        check(self.epochs >= 1, "epochs", self.epochs, "must be 1 or more", try_instead=200)
+        check(self.patience >= 1, "patience", self.patience, "must be 1 or more", try_instead=5)
+        check(self.valid_every >= 1, "valid_every", self.valid_every, "must be 1 or more", try_instead=1)
+        check("@" in self.select, "select", self.select, "must name a metric and a depth", try_instead="ndcg@10")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How one run goes: nothing here changes what a model is."""
+
+    device: str = "auto"  # "auto" takes a GPU when there is one
+    seed: int = 0  # every random stream derives from it by name
+    threads: int = 0  # 0 leaves the choice to torch
+    progress: bool = True  # draw progress bars on standard error when that is a terminal
+    checkpoint: str = ""  # a .safetensors file that keeps the best state so far; empty keeps it in memory
+
+    def __post_init__(self) -> None:
+        check(self.threads >= 0, "threads", self.threads, "must be 0 or more", try_instead=0)
+        check(self.seed >= 0, "seed", self.seed, "must be 0 or more", try_instead=0)
+
+
+def build(config: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
+    """Return `config(**values)`, with texts turned into the declared types.
+
+    Raises `ConfigError` for an unknown key (with the closest known one), a wrong type, or a value that
+    the class itself refuses; `where` names the file or command line the values came from.
+    """
+    hints = typing.get_type_hints(config)
+    known = {field.name for field in fields(config)}  # type: ignore[arg-type]
+    place = f"{where}, key " if where else ""
+    for key in values:
+        if key not in known:
+            raise ConfigError(
+                f"{key} is not an option of {config.__name__}.{did_you_mean(key, known)}"
+                f" Allowed: {', '.join(sorted(known))}.",
+                where=f"{place}{key}" if place else "",
+            )
+    try:
+        return config(**{key: _convert(key, value, hints[key]) for key, value in values.items()})
+    except ConfigError as error:
+        if place and not error.where:
+            raise ConfigError(error.message, where=place + error.message.split(" ", 1)[0]) from None
+        raise
+
+
+def _convert(key: str, value: Any, hint: Any) -> Any:
+    """Return `value` as the annotated type; texts (from a command line) are parsed."""
+    if isinstance(hint, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if typing.get_origin(hint) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(_convert(key, part, typing.get_args(hint)[0]) for part in parts)
+    if hint is bool and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and hint in (int, float):
+        try:
+            return hint(value)
+        except ValueError:
+            pass
+    check(type(value) is hint, key, value, f"must be of type {getattr(hint, '__name__', hint)}")
+    return value

@@ -1,0 +1,53 @@
+"""Every error a user can cause: what is wrong, where, and how to mend it.
+
+Each class derives from `BowerbirdError` and from the built-in it refines, so that `except ValueError`
+written by someone who has never heard of bowerbird still works.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BowerbirdError(Exception):
+    """Something the caller can mend; the message says how."""
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(message)
+        self.message, self.where = message, where
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.where})" if self.where else self.message
+
+
+class ConfigError(BowerbirdError, ValueError):
+    """An option has a value, a name or a type that cannot be used."""
+
+
+class DataError(BowerbirdError, ValueError):
+    """A table cannot be read as interactions."""
+
+
+class BundleError(BowerbirdError, ValueError):
+    """A saved model is damaged, incomplete or of another format."""
+
+
+class RequestError(BowerbirdError, ValueError):
+    """A request for recommendations that makes no sense as it stands."""
+
+
+class UnknownModelError(BowerbirdError, LookupError):
+    """No model has this name."""
+
+
+class UnknownItemError(BowerbirdError, LookupError):
+    """No item has this id, and the answer would be meaningless without it."""
+
+
+class ScoreError(BowerbirdError, ArithmeticError):
+    """A model returned a score that is not a number."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return ' Did you mean "x"?' for the closest allowed name, or an empty string."""
+    close = get_close_matches(name, list(allowed), n=1)
+    return f' Did you mean "{close[0]}"?' if close else ""

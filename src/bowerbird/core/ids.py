@@ -1,0 +1,91 @@
+"""Caller's ids and our int32 rows, both ways.
+
+An id is any integer or any text of 1 to 256 UTF-8 bytes. Integers keep their type in every answer; a text that
+spells a known integer finds it too, since a URL knows texts only.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bowerbird.core.errors import DataError
+
+MAX_ID_BYTES = 256
+
+
+class Ids:
+    """An immutable list of distinct ids; the row of an id is its place in the list."""
+
+    def __init__(self, values: pl.Series) -> None:
+        self.values = values.cast(pl.Int64 if values.dtype.is_integer() else pl.String).rename("id")
+
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> "Ids":
+        """Return ids in the given order; raises `DataError` on duplicates."""
+        series = pl.Series("id", list(values))
+        if series.n_unique() != len(series):
+            raise DataError("ids must be distinct.")
+        return cls(series if len(series) else series.cast(pl.Int64))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.values[row]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ids) and self.values.equals(other.values)
+
+    def __hash__(self) -> int:
+        return hash((len(self), self.values.dtype))
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the ids are integers."""
+        return self.values.dtype == pl.Int64
+
+    @cached_property
+    def _row_of(self) -> dict[Any, int]:
+        return dict(zip(self.values.to_list(), range(len(self)), strict=True))
+
+    def row(self, value: Any) -> int:
+        """Return the row of one id, −1 when unknown."""
+        if self.is_integer and isinstance(value, str):
+            try:
+                value = int(value)
+            except ValueError:
+                return -1
+        elif not self.is_integer and isinstance(value, int):
+            value = str(value)
+        return self._row_of.get(value, -1)
+
+    def rows(self, values: Sequence[Any] | pl.Series) -> np.ndarray:
+        """Return int32 rows of many ids, −1 where unknown."""
+        if not isinstance(values, pl.Series):
+            return np.fromiter((self.row(value) for value in values), np.int32, len(values))
+        keys = values.rename("id").cast(self.values.dtype, strict=False)
+        table = pl.DataFrame({"id": self.values, "row": np.arange(len(self), dtype=np.int32)})
+        found = keys.to_frame().join(table, on="id", how="left", maintain_order="left")
+        return found["row"].fill_null(-1).to_numpy()
+
+    def names(self, rows: np.ndarray) -> pl.Series:
+        """Return the caller's ids of rows; −1 becomes null."""
+        index = pl.Series(rows).cast(pl.Int64)
+        known = pl.select(pl.when(index >= 0).then(index)).to_series().cast(pl.UInt32)
+        return self.values.gather(known)
+
+    def head(self, n: int) -> "Ids":
+        """Return the first `n` ids; their rows stay what they were."""
+        return self if n == len(self) else Ids(self.values.head(n))
+
+
+def encode(column: pl.Series) -> tuple[Ids, np.ndarray]:
+    """Return distinct ids in order of first appearance and the int32 row of every value."""
+    column = column.rename("id")
+    values = column.unique(maintain_order=True)
+    table = pl.DataFrame({"id": values, "row": np.arange(len(values), dtype=np.int32)})
+    rows = column.to_frame().join(table, on="id", how="left", maintain_order="left")["row"]
+    return Ids(values), rows.to_numpy()

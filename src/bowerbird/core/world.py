@@ -1,0 +1,107 @@
+"""The outside world: files, clock, sleep and randomness, behind one door so that time and faults can be staged.
+
+`store`, `pipeline` and `serving` reach the outside only through a `World`; tests and simulators pass their own.
+"""
+
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Protocol
+
+
+class World(Protocol):
+    """What the product needs from its surroundings."""
+
+    def now(self) -> int:
+        """Return seconds since 1970, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds of a clock that never goes back; only differences mean something."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return after at least `seconds`."""
+        ...
+
+    def token(self) -> str:
+        """Return a new unguessable id of 26 characters."""
+        ...
+
+    def read(self, path: Path) -> bytes:
+        """Return a file's bytes; raises `FileNotFoundError`."""
+        ...
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a new file and return only when its bytes would survive a power cut."""
+        ...
+
+    def replace(self, old: Path, new: Path) -> None:
+        """Atomically give `old` the name `new`, and return when that would survive a power cut."""
+        ...
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the sorted names in a folder; an absent folder is empty."""
+        ...
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and its parents; one that exists already is fine."""
+        ...
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder and what is in it; an absent one is fine."""
+        ...
+
+
+class RealWorld:
+    """The operating system."""
+
+    def now(self) -> int:
+        """Return seconds since 1970, UTC."""
+        return int(time.time())
+
+    def monotonic(self) -> float:
+        """Return seconds of a clock that never goes back."""
+        return time.perf_counter()
+
+    def sleep(self, seconds: float) -> None:
+        """Return after at least `seconds`."""
+        time.sleep(seconds)
+
+    def token(self) -> str:
+        """Return a new unguessable id of 26 characters."""
+        return secrets.token_hex(13)
+
+    def read(self, path: Path) -> bytes:
+        """Return a file's bytes."""
+        return path.read_bytes()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write and sync a new file."""
+        with open(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def replace(self, old: Path, new: Path) -> None:
+        """Rename, then sync the folder that holds the name."""
+        os.replace(old, new)
+        folder = os.open(new.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the sorted names in a folder."""
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and its parents."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder and what is in it."""
+        shutil.rmtree(path, ignore_errors=True)

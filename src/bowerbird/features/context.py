@@ -1,0 +1,164 @@
+"""Context: everything a model may know about the requests it answers. Any part may be missing.
+
+A context, never a bare user row, is why everyone can be served at once: a known user, a stranger with a history,
+one with features only, and nobody.
+
+Shapes: B requests, H events of all histories together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bowerbird.data import Interactions
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """B lists of rows, flat: list b is `item[offsets[b]:offsets[b + 1]]`, oldest first.
+
+    Only `item` is always there; `event`, `weight` (signed: negative for a dislike) and `time` may be None.
+    """
+
+    offsets: Tensor  # int64 (B+1,)
+    item: Tensor  # int64 (H,)
+    event: Tensor | None = None  # uint8 (H,)
+    weight: Tensor | None = None  # float32 (H,)
+    time: Tensor | None = None  # int64 (H,)
+
+    @classmethod
+    def empty(cls, n: int) -> "Ragged":
+        """Return `n` empty lists."""
+        return cls(torch.zeros(n + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[int] | np.ndarray]) -> "Ragged":
+        """Return lists of item rows; negative (unknown) rows are dropped."""
+        kept = [np.asarray(rows, dtype=np.int64) for rows in lists]
+        kept = [rows[rows >= 0] for rows in kept]
+        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in kept])])
+        flat = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+        return cls(torch.from_numpy(offsets.astype(np.int64)), torch.from_numpy(flat))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """The length of each list, int64 (B,)."""
+        return self.offsets.diff()
+
+    @property
+    def request(self) -> Tensor:
+        """The request that each flat entry belongs to, int64 (H,)."""
+        return torch.repeat_interleave(
+            torch.arange(len(self), device=self.item.device), self.lengths, output_size=len(self.item)
+        )
+
+    @property
+    def positive(self) -> tuple[Tensor, Tensor]:
+        """Request and item of the entries that speak for their item, int64 (P,) each."""
+        if self.weight is None:
+            return self.request, self.item
+        keep = self.weight > 0
+        return self.request[keep], self.item[keep]
+
+    def take(self, index: Tensor) -> "Ragged":
+        """Return the lists at `index` (int64), in that order."""
+        lengths = self.lengths[index]
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        start = torch.repeat_interleave(self.offsets[index] - offsets[:-1], lengths)
+        flat = start + torch.arange(len(start), device=start.device)
+
+        def part(column: Tensor | None) -> Tensor | None:
+            return None if column is None else column[flat]
+
+        return Ragged(offsets, self.item[flat], part(self.event), part(self.weight), part(self.time))
+
+    def to(self, device: torch.device | str) -> "Ragged":
+        """Return the lists on `device`."""
+
+        def part(column: Tensor | None) -> Tensor | None:
+            return None if column is None else column.to(device)
+
+        return Ragged(
+            self.offsets.to(device), self.item.to(device), part(self.event), part(self.weight), part(self.time)
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """B requests."""
+
+    user: Tensor  # int64 (B,): the user's row, −1 when unknown
+    history: Ragged  # the user's past, or what a stranger posted; empty where there is none
+    seeds: Ragged | None = None  # items the answer should resemble (similar to this, goes with this cart)
+    features: Mapping[str, Tensor] = field(default_factory=dict)  # user and request columns (B, …)
+    time: Tensor | None = None  # int64 (B,): the moment of asking, seconds since 1970 UTC
+
+    @classmethod
+    def nobody(cls, n: int = 1) -> "Context":
+        """Return `n` requests about which nothing is known."""
+        return cls(torch.full((n,), -1), Ragged.empty(n))
+
+    @classmethod
+    def of_histories(cls, lists: Sequence[Sequence[int] | np.ndarray]) -> "Context":
+        """Return requests of strangers with these histories of item rows."""
+        return replace(cls.nobody(len(lists)), history=Ragged.of(lists))
+
+    @classmethod
+    def of_seeds(cls, lists: Sequence[Sequence[int] | np.ndarray]) -> "Context":
+        """Return requests for items like these."""
+        return replace(cls.nobody(len(lists)), seeds=Ragged.of(lists))
+
+    @classmethod
+    def of_users(cls, users: np.ndarray, past: Interactions, *, n_known: int | None = None) -> "Context":
+        """Return requests of these user rows with their whole past.
+
+        Rows of `n_known` and above are strangers to the model: their `user` is −1, their history is what they have.
+        """
+        offsets, order = past.by_user
+        rows = np.where(users >= 0, users, 0)
+        lengths = np.where((users >= 0) & (users < past.n_users), offsets[rows + 1] - offsets[rows], 0)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        flat = order[np.repeat(offsets[rows] - starts[:-1], lengths) + np.arange(starts[-1])]
+        history = Ragged(
+            torch.from_numpy(starts.astype(np.int64)),
+            torch.from_numpy(past.item[flat].astype(np.int64)),
+            torch.from_numpy(past.event[flat]),
+            torch.from_numpy(past.signed_weight[flat]),
+            None if past.time is None else torch.from_numpy(past.time[flat]),
+        )
+        known = users if n_known is None else np.where(users < n_known, users, -1)
+        return cls(torch.from_numpy(known.astype(np.int64)), history)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def asked(self) -> Ragged:
+        """What the answer should follow from: the seeds where given, else the history."""
+        return self.history if self.seeds is None else self.seeds
+
+    def take(self, index: Tensor) -> "Context":
+        """Return the requests at `index` (int64), in that order."""
+        return Context(
+            self.user[index],
+            self.history.take(index),
+            None if self.seeds is None else self.seeds.take(index),
+            {name: column[index] for name, column in self.features.items()},
+            None if self.time is None else self.time[index],
+        )
+
+    def to(self, device: torch.device | str) -> "Context":
+        """Return the requests on `device`."""
+        return Context(
+            self.user.to(device),
+            self.history.to(device),
+            None if self.seeds is None else self.seeds.to(device),
+            {name: column.to(device) for name, column in self.features.items()},
+            None if self.time is None else self.time.to(device),
+        )

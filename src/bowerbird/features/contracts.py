@@ -1,0 +1,80 @@
+"""What a model promises: a retriever scores items for a context, a ranker scores rows.
+
+Shapes: B requests or rows, I items, n listed items, T tasks, D vector size.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from bowerbird.data import Interactions
+from bowerbird.features.batches import FeatureBatch, Pairs
+from bowerbird.features.context import Context
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Context → scores. Closed-form models add `fit`, trained ones `loss`, dot-product ones `query`."""
+
+    def can(self, context: Context) -> Tensor:
+        """Return which requests this model can answer, bool (B,)."""
+        ...
+
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        """Return scores of all items (B, I), or of `items`, int64 (n,) or (B, n), as (B, n).
+
+        Minus infinity marks an item that may not be scored; rows of requests that `can` refuses mean nothing. The
+        tensor is the caller's to overwrite.
+        """
+        ...
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """Append rows up to these sizes; old rows keep their values."""
+        ...
+
+
+class Fitted(Retriever, Protocol):
+    """A retriever in closed form."""
+
+    def fit(self, train: Interactions, rng: np.random.Generator) -> None:
+        """Learn from all of `train` at once."""
+        ...
+
+
+class Trained(Retriever, Protocol):
+    """A retriever that the training loop fits; `batches` in its registry entry says what it eats."""
+
+    def prepare(self, train: Interactions) -> None:
+        """Hold what training needs of `train` (a graph); never stored in a bundle."""
+        ...
+
+    def loss(self, batch: Pairs) -> Tensor:
+        """Return the loss of each row of the batch (B,), unreduced; the loop weights and averages it."""
+        ...
+
+    def freeze(self) -> None:
+        """Keep what serving needs, computed from the parameters as they are now."""
+        ...
+
+
+@runtime_checkable
+class VectorRetriever(Retriever, Protocol):
+    """A retriever whose score is a dot product: only these go behind an approximate index."""
+
+    def query(self, context: Context) -> Tensor:
+        """Return request vectors (B, D)."""
+        ...
+
+    def item_vectors(self) -> Tensor:
+        """Return item vectors (I, D)."""
+        ...
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Rows → logits."""
+
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        """Return logits (B, T), calibrated on validation."""
+        ...

@@ -1,0 +1,1 @@
+"""Simple and strong: what every deeper model has to beat."""

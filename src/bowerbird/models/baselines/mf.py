@@ -1,0 +1,70 @@
+"""Matrix factorisation: a vector for each user and each item, trained with any loss. The loss is the model.
+
+Paper:  Rendle et al., UAI 2009, arXiv:1205.2618 (BPR); Wu et al., ACM TOIS 2024, arXiv:2201.02327 (softmax).
+Cost:   O(B * N * D) a step; keeps (U + I) * D weights.
+Shapes: U users, I items, B batch rows or requests, N negatives, D embedding size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bowerbird.core import register
+from bowerbird.data import Interactions, Schema
+from bowerbird.features import Context, Pairs
+from bowerbird.nn.losses import PairConfig, pair_loss
+from bowerbird.nn.vectors import DotProduct, grown, ridge
+
+
+@dataclass(frozen=True, kw_only=True)
+class MFConfig(PairConfig):
+    """What the vectors are, and which loss shapes them."""
+
+    learning_rate: float = 5e-3
+
+
+@register("mf", config=MFConfig, batches=Pairs, tags=("baseline", "retriever", "trained", "cold-user"))
+class MF(DotProduct):
+    """Scores a user-item pair by the dot product of their vectors."""
+
+    def __init__(self, config: MFConfig, schema: Schema) -> None:
+        super().__init__()
+        self.config = config
+        self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
+        self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
+
+    def prepare(self, train: Interactions) -> None:
+        """Need nothing beyond the batches."""
+
+    def loss(self, batch: Pairs) -> Tensor:
+        """Return the loss of each positive (B,)."""
+        config = self.config
+        loss = pair_loss(config, self.user[batch.user], self.item, batch)
+        if config.l2:
+            loss = loss + config.l2 * (self.user[batch.user].square() + self.item[batch.item].square()).sum(1)
+        return loss
+
+    def freeze(self) -> None:
+        """Need nothing beyond the parameters."""
+
+    def query(self, context: Context) -> Tensor:
+        """Return the user's vector, or for a stranger the one that ridge regression finds in the history (B, D)."""
+        items = self.item_vectors()
+        if not len(self.user):
+            return self.config.scaled(ridge(context.history, items, others=0.1, l2=0.1))
+        known = self.config.scaled(self.user[context.user.clamp(min=0)])
+        strange = (context.user < 0).nonzero()[:, 0]
+        if len(strange):
+            folded = ridge(context.history.take(strange), items, others=0.1, l2=0.1)
+            known = known.index_copy(0, strange, self.config.scaled(folded))
+        return known
+
+    def item_vectors(self) -> Tensor:
+        """Return item vectors (I, D)."""
+        return self.config.scaled(self.item)
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """New users and items start small and random."""
+        self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
+        self.item = nn.Parameter(grown(self.item, n_items, std=0.1))

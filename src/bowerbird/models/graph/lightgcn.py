@@ -1,0 +1,109 @@
+"""LightGCN: user and item vectors averaged over a few hops of their graph.
+
+Paper:   He et al., SIGIR 2020, arXiv:2002.02126, equations 3-8.
+Differs: the loss is a choice; the paper's is "bpr" with 1 negative, cosine off and temperature 1.
+Cost:    one pass is O(hops * 2E * D) multiplies; keeps 3 * (U + I) * D numbers.
+Shapes:  U users, I items, E observed pairs, B batch rows or requests, N negatives, D embedding size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bowerbird.core import check, register
+from bowerbird.data import Interactions, Schema
+from bowerbird.features import Context, Pairs
+from bowerbird.nn.graph import Graph, propagate
+from bowerbird.nn.losses import PairConfig, pair_loss
+from bowerbird.nn.vectors import DotProduct, counts, grown, total
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightGCNConfig(PairConfig):
+    """How far vectors travel, and which loss shapes them."""
+
+    hops: int = 3  # graph layers; 0 leaves plain matrix factorisation
+    l2: float = 1e-4
+    learning_rate: float = 5e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.hops >= 0, "hops", self.hops, "must be 0 or more", try_instead=3)
+
+
+@register("lightgcn", config=LightGCNConfig, batches=Pairs, tags=("graph", "retriever", "trained", "cold-user"))
+class LightGCN(DotProduct):
+    """Scores a user-item pair by the dot product of their propagated vectors."""
+
+    graph: Graph
+    users: Tensor
+    items: Tensor
+    outgoing: Tensor
+
+    def __init__(self, config: LightGCNConfig, schema: Schema) -> None:
+        super().__init__()
+        self.config = config
+        self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
+        self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
+        self.register_buffer("users", torch.zeros(schema.n_users, config.dim))  # propagated
+        self.register_buffer("items", torch.zeros(schema.n_items, config.dim))
+        self.register_buffer("outgoing", torch.zeros(schema.n_items, config.dim))  # what an item gives a stranger
+
+    def prepare(self, train: Interactions) -> None:
+        """Hold the training graph."""
+        self.graph = Graph.of(train).to(self.user.device)
+
+    def _layers(self) -> tuple[list[Tensor], list[Tensor]]:
+        users, items = [self.user], [self.item]
+        for _ in range(self.config.hops):
+            one, other = propagate(self.graph, users[-1], items[-1])
+            users.append(one)
+            items.append(other)
+        return users, items
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return every user vector (U, D) and every item vector (I, D)."""
+        users, items = self._layers()
+        return torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0)
+
+    def loss(self, batch: Pairs) -> Tensor:
+        """Return the loss of each positive (B,)."""
+        config = self.config
+        users, items = self()
+        loss = pair_loss(config, users[batch.user], items, batch)
+        if config.l2:
+            loss = loss + config.l2 * (self.user[batch.user].square() + self.item[batch.item].square()).sum(1)
+        return loss
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the propagated vectors, and for strangers what each item would send along a new edge.
+
+        A stranger has no vector of their own, so equation 8 leaves the sum over layers 1 to K of what arrives; the
+        last layer of the items is not sent on. Other people's vectors are taken to stand still.
+        """
+        users, items = self._layers()
+        self.users, self.items = torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0)
+        sent = torch.stack(items[: self.config.hops or 1]).sum(dim=0) / (self.config.hops + 1)
+        degree = self.graph.item_degree
+        self.outgoing = sent * torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0)[:, None]
+
+    def query(self, context: Context) -> Tensor:
+        """Return the user's vector, or for a stranger the sum of what the history's items send (B, D)."""
+        folded = total(context.history, self.outgoing) * counts(context.history).rsqrt()[:, None]
+        if len(self.users):
+            known = self.users[context.user.clamp(min=0)]
+            folded = torch.where(context.user[:, None] >= 0, known, folded)
+        return self.config.scaled(folded)
+
+    def item_vectors(self) -> Tensor:
+        """Return item vectors (I, D)."""
+        return self.config.scaled(self.items)
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """New users and items start small and random; they join the graph at the next `prepare`."""
+        self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
+        self.item = nn.Parameter(grown(self.item, n_items, std=0.1))
+        self.users = grown(self.users, n_users)
+        self.items, self.outgoing = grown(self.items, n_items), grown(self.outgoing, n_items)

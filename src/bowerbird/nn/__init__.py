@@ -1,0 +1,1 @@
+"""Blocks and losses that models share."""

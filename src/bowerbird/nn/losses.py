@@ -1,0 +1,128 @@
+"""Losses, chosen by name: what it means that a chosen item should outscore the others.
+
+All return the loss of each row (B,), unreduced. Shapes: B rows, N negatives, I items, D vector size.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bowerbird.core import ConfigError, TrainedConfig, check, did_you_mean
+from bowerbird.features import Pairs
+
+
+def bpr(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return −log σ(s⁺ − s⁻), averaged over negatives. Rendle et al., UAI 2009, equation 4."""
+    return functional.softplus(negative - positive[:, None]).mean(dim=1)
+
+
+def bce(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return −log σ(s⁺) − mean log(1 − σ(s⁻)): the two halves weigh the same whatever N is."""
+    return functional.softplus(-positive) + functional.softplus(negative).mean(dim=1)
+
+
+def gbce(positive: Tensor, negative: Tensor, *, rate: float, calibration: float = 0.75) -> Tensor:
+    """Return generalised BCE, which undoes the overconfidence that sampling causes.
+
+    Petrov and Macdonald, RecSys 2023, equations 10-11: `rate` is N over the number of possible negatives,
+    `calibration` is t; t = 0 is BCE with summed negatives.
+    """
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    return beta * functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)
+
+
+def softmax(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return −log of the positive's share of the exponentials; scores of minus infinity drop out.
+
+    With the log of each negative's expected draws subtracted beforehand this is sampled softmax with log-Q
+    correction (Bengio and Senécal 2008; Yi et al., RecSys 2019).
+    """
+    return torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
+
+
+def cosine_contrastive(
+    positive: Tensor, negative: Tensor, *, margin: float = 0.4, weight: float = 150.0
+) -> Tensor:
+    """Return 1 − cos⁺ + w · mean max(0, cos⁻ − m). Mao et al. (SimpleX), CIKM 2021, equation 2."""
+    return (1 - positive) + weight * functional.relu(negative - margin).mean(dim=1)
+
+
+def info_nce(one: Tensor, other: Tensor, *, temperature: float = 0.2) -> Tensor:
+    """Return how far each row of `one` (B, D) is from picking its own row of `other` (B, D) among all B.
+
+    van den Oord et al. 2018; cosine similarity as in SimCLR. One implementation serves views of graphs, views of
+    histories and pairs of modalities.
+    """
+    one, other = functional.normalize(one, dim=1), functional.normalize(other, dim=1)
+    logits = one @ other.T / temperature
+    return torch.logsumexp(logits, dim=1) - logits.diagonal()
+
+
+COSINE = ("cosine_contrastive",)  # losses that only mean something for unit vectors
+WHOLE = ("softmax",)  # losses over all items, which need no negatives
+SHARED = ("sampled_softmax",)  # losses whose negatives are shared by the batch, so that many cost little
+NEVER = -1e4  # a score at which every pointwise loss and its gradient are 0
+NAMES = ("bpr", "bce", "gbce", "softmax", "sampled_softmax", "cosine_contrastive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairConfig(TrainedConfig):
+    """What models that learn from pairs have in common: the loss, and the negatives it contrasts with."""
+
+    dim: int = 64  # embedding size D
+    loss: str = "sampled_softmax"  # any of NAMES
+    negatives: int = 256  # N, drawn for the batch (sampled softmax) or for each row (the others)
+    temperature: float = 0.15  # scores are divided by it in the loss
+    cosine: bool = True  # whether vectors are scaled to length 1 before they meet
+    l2: float = 0.0  # weight of the penalty on the parameters of the batch
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.dim >= 1, "dim", self.dim, "must be 1 or more", try_instead=64)
+        if self.loss not in NAMES:
+            raise ConfigError(
+                f"loss is {self.loss!r}; it must be one of {', '.join(NAMES)}.{did_you_mean(self.loss, NAMES)}"
+            )
+        check(self.negatives >= 1, "negatives", self.negatives, "must be 1 or more", try_instead=256)
+        check(self.temperature > 0, "temperature", self.temperature, "must be above 0", try_instead=0.15)
+        check(self.l2 >= 0, "l2", self.l2, "must be 0 or more", try_instead=1e-4)
+        unit = self.cosine or self.loss not in COSINE
+        check(unit, "cosine", self.cosine, f"must be true for {self.loss}", try_instead="true")
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Return `vectors` at length 1 where cosine is asked for."""
+        return functional.normalize(vectors, dim=-1) if self.cosine else vectors
+
+
+def pair_loss(config: PairConfig, query: Tensor, items: Tensor, batch: Pairs) -> Tensor:
+    """Return the loss (B,) of request vectors `query` (B, D) against item vectors `items` (I, D).
+
+    Scores are dot products, of unit vectors where the config says so, over the temperature. Only the rows that the
+    loss needs are touched. A negative that is the row's own positive is left out.
+    """
+    name, temperature, query = config.loss, config.temperature, config.scaled(query)
+    if name in WHOLE:
+        scores = query @ config.scaled(items).T / temperature
+        return functional.cross_entropy(scores, batch.item, reduction="none")
+    positive = (query * config.scaled(items[batch.item])).sum(dim=1) / temperature
+    others = config.scaled(items[batch.negative])
+    if others.dim() == 2:
+        negative = query @ others.T / temperature
+    else:
+        negative = torch.einsum("bd,bnd->bn", query, others) / temperature
+    own = batch.negative == batch.item[:, None]
+    if name in SHARED:
+        assert batch.log_q is not None, "sampled softmax needs the expected draws of its negatives"
+        return softmax(positive, (negative - batch.log_q).masked_fill(own, -math.inf))
+    negative = negative.masked_fill(own, NEVER)
+    simple: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "bpr": bpr,
+        "bce": bce,
+        "cosine_contrastive": cosine_contrastive,
+        "gbce": lambda pos, neg: gbce(pos, neg, rate=min(1.0, batch.rate)),
+    }
+    return simple[name](positive, negative)

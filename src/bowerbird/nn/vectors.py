@@ -1,0 +1,88 @@
+"""Scoring by dot product, and vectors for people a model has never seen.
+
+Shapes: B requests, I items, n listed items, D vector size, P positive history entries of all requests together.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bowerbird.features import Context, Ragged
+
+
+class DotProduct(nn.Module):
+    """A retriever whose score is query · item; a model adds `query` and `item_vectors`.
+
+    Requests with seeds are answered by the cosine of the items' vectors, so that similarity does not mean popularity.
+    """
+
+    def query(self, context: Context) -> Tensor:
+        """Return request vectors (B, D)."""
+        raise NotImplementedError
+
+    def item_vectors(self) -> Tensor:
+        """Return item vectors (I, D)."""
+        raise NotImplementedError
+
+    def can(self, context: Context) -> Tensor:
+        """Return which requests are of a known user, or have a history or seeds, bool (B,)."""
+        return ((context.user >= 0) & (context.seeds is None)) | (context.asked.lengths > 0)
+
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        """Return scores of all items (B, I) or of the listed ones (B, n)."""
+        vectors = self.item_vectors()
+        if context.seeds is None:
+            query = self.query(context)
+        else:
+            vectors = functional.normalize(vectors, dim=1)
+            query = functional.normalize(total(context.seeds, vectors), dim=1)
+        if items is None:
+            return query @ vectors.T
+        if items.dim() == 1:
+            return query @ vectors[items].T
+        return torch.einsum("bd,bnd->bn", query, vectors[items])
+
+
+def total(history: Ragged, table: Tensor) -> Tensor:
+    """Return the sum of `table` (I, D) over each request's positive entries (B, D)."""
+    request, item = history.positive
+    return table.new_zeros(len(history), table.shape[1]).index_add_(0, request, table[item])
+
+
+def counts(history: Ragged) -> Tensor:
+    """Return the number of each request's positive entries, float32 (B,), at least 1."""
+    request, _ = history.positive
+    return torch.bincount(request, minlength=len(history)).clamp(min=1).float()
+
+
+def ridge(history: Ragged, items: Tensor, *, others: float, l2: float) -> Tensor:
+    """Return the vectors (B, D) that give chosen items 1 and all others 0, by weighted least squares.
+
+    Hu, Koren and Volinsky, ICDM 2008, equation 4: u = (w VᵀV + Σ_h v_h v_hᵀ + λ I)⁻¹ Σ_h v_h, where `others` is w
+    and `l2` is λ, relative to the mean squared length of an item vector.
+    """
+    dim = items.shape[1]
+    gram = items.T @ items
+    scale = gram.diagonal().sum() / max(len(items), 1)
+    base = others * gram + l2 * scale * torch.eye(dim, device=items.device)
+    request, item = history.positive
+    chosen = items[item]  # (P, D)
+    outer = (chosen[:, :, None] * chosen[:, None, :]).reshape(-1, dim * dim)
+    left = base.reshape(1, -1).repeat(len(history), 1).index_add_(0, request, outer).view(-1, dim, dim)
+    return torch.linalg.solve(left, total(history, items)[:, :, None])[:, :, 0]
+
+
+def listed(scores: Tensor, items: Tensor | None) -> Tensor:
+    """Return the columns of full scores (B, I) that `items`, (n,) or (B, n), lists; all of them for None."""
+    if items is None:
+        return scores
+    return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+
+
+def grown(table: Tensor, *sizes: int, fill: float = 0.0, std: float = 0.0) -> Tensor:
+    """Return `table` enlarged to `sizes` along its first axes: old values kept, new ones `fill` or normal(0, std)."""
+    shape = (*sizes, *table.shape[len(sizes) :])
+    new = torch.normal(0.0, std, shape) if std else torch.full(shape, fill, dtype=table.dtype)
+    new = new.to(table.device, table.dtype)
+    new[tuple(slice(0, size) for size in table.shape)] = table.detach()
+    return new
