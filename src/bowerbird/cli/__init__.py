@@ -1,0 +1,1 @@
+"""Commands: thin doors onto the library."""

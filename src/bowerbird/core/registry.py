@@ -57,8 +57,7 @@ def lookup(name: str) -> Entry:
     """Return the model registered as `name`; raises `UnknownModelError` with the closest name."""
     if name not in _ENTRIES:
         raise UnknownModelError(
-            f'no model is named "{name}".{did_you_mean(name, _ENTRIES)}'
-            f" `bowerbird models` lists all {len(_ENTRIES)}."
+            f'no model is named "{name}".{did_you_mean(name, _ENTRIES)} `bowerbird models` lists all {len(_ENTRIES)}.'
         )
     return _ENTRIES[name]
 

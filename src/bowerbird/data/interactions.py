@@ -48,9 +48,7 @@ class Edges:
     def within(self, sizes: Mapping[str, int]) -> "Edges":
         """Return the edges whose ends are rows below `sizes` of their kind."""
         most = np.iinfo(np.int32).max
-        keep = (self.source < sizes.get(self.source_kind, most)) & (
-            self.target < sizes.get(self.target_kind, most)
-        )
+        keep = (self.source < sizes.get(self.source_kind, most)) & (self.target < sizes.get(self.target_kind, most))
         return replace(self, source=self.source[keep], target=self.target[keep], weight=self.weight[keep])
 
     def renamed(self, rows: Mapping[str, np.ndarray]) -> "Edges":
@@ -59,9 +57,7 @@ class Edges:
         def new(kind: str, old: np.ndarray) -> np.ndarray:
             return rows[kind][old].astype(np.int32) if kind in rows else old
 
-        return replace(
-            self, source=new(self.source_kind, self.source), target=new(self.target_kind, self.target)
-        )
+        return replace(self, source=new(self.source_kind, self.source), target=new(self.target_kind, self.target))
 
 
 @dataclass(frozen=True)
@@ -165,8 +161,7 @@ class Interactions:
             users=None if self.users is None else self.users.head(n_users),
             items=None if self.items is None else self.items.head(n_items),
             relations={
-                name: edges.within({"user": n_users, "item": n_items})
-                for name, edges in self.relations.items()
+                name: edges.within({"user": n_users, "item": n_items}) for name, edges in self.relations.items()
             },
         )
 
@@ -182,14 +177,11 @@ class Interactions:
             users=None if self.users is None else self.users[user_order],
             items=None if self.items is None else self.items[item_order],
             relations={
-                name: edges.renamed({"user": new_user, "item": new_item})
-                for name, edges in self.relations.items()
+                name: edges.renamed({"user": new_user, "item": new_item}) for name, edges in self.relations.items()
             },
         )
 
-    def with_tables(
-        self, *, users: pl.DataFrame | None = None, items: pl.DataFrame | None = None
-    ) -> "Interactions":
+    def with_tables(self, *, users: pl.DataFrame | None = None, items: pl.DataFrame | None = None) -> "Interactions":
         """Return the same events beside tables whose first column holds the caller's ids."""
         return replace(
             self,
@@ -211,12 +203,14 @@ class Interactions:
     def signed_weight(self) -> np.ndarray:
         """Row weight times the event type's weight and sign, float32 (E,)."""
         factor = np.array([kind.weight * SIGNS[kind.sign] for kind in self.events], np.float32)
-        return self.weight * factor[self.event]
+        signed: np.ndarray = self.weight * factor[self.event]
+        return signed
 
     @cached_property
     def hides(self) -> np.ndarray:
         """Whether each event hides its item from the user's later slates, bool (E,)."""
-        return np.array([kind.hides for kind in self.events])[self.event]
+        hides: np.ndarray = np.array([kind.hides for kind in self.events])[self.event]
+        return hides
 
     @cached_property
     def positives(self) -> PairTable:

@@ -146,9 +146,8 @@ def _owners_zip(path: Path) -> Interactions:
 
 
 def _films(ratings: pl.DataFrame, films: pl.DataFrame) -> Interactions:
-    events = read(
+    return read(
         ratings.with_columns(event=pl.when(pl.col("rating") >= 4).then(pl.lit("like")).otherwise(pl.lit("watch"))),
         user="user_id", item="item_id", time="timestamp", event="event",
         event_types=(LIKED, WATCHED), items=films,
     )  # fmt: skip
-    return events

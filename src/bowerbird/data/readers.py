@@ -9,7 +9,7 @@ import gzip
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import numpy as np
 import polars as pl
@@ -141,10 +141,15 @@ def _read_file(path: Path, format: str | None) -> tuple[pl.DataFrame, _Place]:
         raise DataError(f"{path}: cannot be read as {kind}. {hint or first}") from None
 
 
+def _opened(path: Path, errors: str = "strict") -> TextIO:
+    """Return a text file, unpacked where its name ends in .gz."""
+    packed = path.suffix == ".gz"
+    return cast(TextIO, (gzip.open if packed else open)(path, "rt", encoding="utf-8", errors=errors))
+
+
 def _read_lists(path: Path) -> pl.DataFrame:
     """Read `user item item …`, one user a line, as NGCF and S3-Rec publish them; numbers stay integers."""
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else open(path)
-    with opened as file:
+    with _opened(path) as file:
         lines = pl.Series("line", file.read().splitlines())
     fields = lines.str.strip_chars().str.replace_all(r"\s+", " ").str.split(" ")
     frame = pl.DataFrame({"user": fields.list.first(), "item": fields.list.slice(1)})
@@ -154,16 +159,14 @@ def _read_lists(path: Path) -> pl.DataFrame:
 
 
 def _separator(path: Path) -> str:
-    opened = gzip.open(path, "rt", errors="replace") if path.suffix == ".gz" else open(path, errors="replace")
-    with opened as file:
+    with _opened(path, errors="replace") as file:
         header = file.readline()
     return max(",\t;|", key=header.count)
 
 
 def _ragged_line(path: Path, separator: str) -> str:
     """Return which line has another number of fields than the header; empty when none has."""
-    opened = gzip.open(path, "rt", errors="replace") if path.suffix == ".gz" else open(path, errors="replace")
-    with opened as file:
+    with _opened(path, errors="replace") as file:
         rows = csv.reader(file, delimiter=separator)
         header = next(rows, [])
         for row in islice(rows, 10_000_000):
@@ -211,7 +214,7 @@ def _check_ids(column: pl.Series, name: str, place: _Place) -> None:
     if not (column.dtype.is_integer() or column.dtype == pl.String):
         raise DataError(
             f'{place}, column "{name}": ids are {column.dtype}; integers or texts are needed. '
-            f'Cast the column first, or name another one.'
+            f"Cast the column first, or name another one."
         )
     _bad_rows(column.is_null(), name, place, "are empty", "Fill them or drop them.")
     if column.dtype == pl.String:

@@ -148,9 +148,7 @@ def _temporal(
     return _assemble(events, parts, protocol, warnings, warmup=warmup)
 
 
-def _per_user(
-    events: Interactions, method: str, valid: float, test: float, seed: int
-) -> tuple[np.ndarray, str]:
+def _per_user(events: Interactions, method: str, valid: float, test: float, seed: int) -> tuple[np.ndarray, str]:
     """Return the part of every event, cut within each user; at least one event stays for training."""
     offsets, order = events.by_user
     if method == "random":
@@ -236,9 +234,7 @@ def _assemble(
     return Split(train, holdouts["valid"], holdouts["test"], protocol, warnings)
 
 
-def _posted(
-    events: Interactions, parts: np.ndarray, n_known: int, warmup: int, *, part: int = TEST
-) -> np.ndarray:
+def _posted(events: Interactions, parts: np.ndarray, n_known: int, warmup: int, *, part: int = TEST) -> np.ndarray:
     """Mark the first `warmup` events after the cut of every user whom training cannot know, bool (E,)."""
     mask = np.zeros(len(events), bool)
     mine = np.flatnonzero((parts == part) & (events.user >= n_known))
@@ -279,7 +275,5 @@ def _leak(known: Interactions, targets: Interactions) -> float | None:
         return None
     last_user = known.user[-1]  # events are in time order
     others = known.time[known.user != last_user]
-    limit = np.where(
-        targets.user == last_user, others[-1] if len(others) else np.iinfo(np.int64).min, known.time[-1]
-    )
+    limit = np.where(targets.user == last_user, others[-1] if len(others) else np.iinfo(np.int64).min, known.time[-1])
     return round(float((targets.time < limit).mean()), 4)

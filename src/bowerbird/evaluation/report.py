@@ -85,6 +85,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     who: str = "all",
     sampled: int | None = None,
+    intervals: bool = True,
     seed: int = 0,
 ) -> Report:
     """Rank all items known before the cut for every user with later choices, and report how well that went.
@@ -92,7 +93,8 @@ def evaluate(
     Items of the history are left out of the lists. Later choices of items that did not exist before the cut are not
     asked for; `holdout` and its audit count them. `who` is "all", "warm" (users who existed before the cut) or
     "strangers". `sampled=n` ranks the targets among n random unseen items only, and the protocol line says so:
-    such figures compare with nothing else. Raises `ConfigError` when nobody is left to ask.
+    such figures compare with nothing else. `intervals=False` saves the bootstrap. Raises `ConfigError` when nobody
+    is left to ask.
     """
     check(who in WHO, "who", who, f"must be one of {', '.join(WHO)}", try_instead="all")
     depths = [k] if isinstance(k, int) else list(k)
@@ -119,7 +121,7 @@ def evaluate(
     ranking = "full" if sampled is None else f"uniform-{sampled}"
     return Report(
         metrics=means,
-        intervals={name: interval(column, rng) for name, column in values.items()},
+        intervals={name: interval(column, rng) for name, column in values.items()} if intervals else {},
         per_user=pl.DataFrame({"user_id": holdout.targets.user_ids.names(users), **values}),
         protocol=f"{holdout.protocol} part={holdout.name} ranking={ranking} masked=history "
         f"users={len(users)} ({who}) items={n_items} seed={seed}",
@@ -200,9 +202,7 @@ class _Asked:
         return (self.target_keys[place] == keys) & (top >= 0), self.relevant
 
 
-def _lists(
-    scorer: Scorer, asked: _Asked, k: int, draw: torch.Generator, sampled: int | None
-) -> Iterator[Tensor]:
+def _lists(scorer: Scorer, asked: _Asked, k: int, draw: torch.Generator, sampled: int | None) -> Iterator[Tensor]:
     """Yield the best k item rows of blocks of users (b, k)."""
     size = max(1, BLOCK_NUMBERS // max(asked.n_items, 1))
     device = scorer.device

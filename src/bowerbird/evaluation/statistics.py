@@ -12,10 +12,7 @@ def resampled_means(values: np.ndarray, draws: int, rng: np.random.Generator) ->
     n = len(values)
     step = max(1, BLOCK // n)
     return np.concatenate(
-        [
-            values[rng.integers(0, n, (min(step, draws - start), n))].mean(axis=1)
-            for start in range(0, draws, step)
-        ]
+        [values[rng.integers(0, n, (min(step, draws - start), n))].mean(axis=1) for start in range(0, draws, step)]
     )
 
 
@@ -43,9 +40,7 @@ class Difference:
         return "better" if self.mean > 0 else "worse"
 
 
-def paired(
-    metric: str, a: np.ndarray, b: np.ndarray, rng: np.random.Generator, *, draws: int = 10_000
-) -> Difference:
+def paired(metric: str, a: np.ndarray, b: np.ndarray, rng: np.random.Generator, *, draws: int = 10_000) -> Difference:
     """Return the paired bootstrap of per-user differences; p is twice the smaller tail, at least 1 / draws."""
     means = resampled_means(a - b, draws, rng)
     low, high = np.quantile(means, [0.025, 0.975])

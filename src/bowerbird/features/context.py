@@ -85,7 +85,11 @@ class Ragged:
             return None if column is None else column.to(device)
 
         return Ragged(
-            self.offsets.to(device), self.item.to(device), part(self.event), part(self.weight), part(self.time)
+            self.offsets.to(device),
+            self.item.to(device),
+            part(self.event),
+            part(self.weight),
+            part(self.time),
         )
 
 

@@ -3,6 +3,7 @@
 Shapes: U users, I items, P distinct pairs, D vector size.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +52,15 @@ class Graph:
 def _csr(matrix: Any) -> Tensor:
     """Return a SciPy CSR matrix as a torch one with int32 indices."""
     matrix.sort_indices()
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(matrix.indptr.astype(np.int32)),
-        torch.from_numpy(matrix.indices.astype(np.int32)),
-        torch.from_numpy(matrix.data.astype(np.float32)),
-        matrix.shape,
-        check_invariants=False,
-    )
+    with warnings.catch_warnings():  # torch calls CSR beta; the products used here have been stable since 1.13
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int32)),
+            torch.from_numpy(matrix.indices.astype(np.int32)),
+            torch.from_numpy(matrix.data.astype(np.float32)),
+            matrix.shape,
+            check_invariants=False,
+        )
 
 
 class _Product(torch.autograd.Function):
@@ -78,4 +81,3 @@ def propagate(graph: Graph, users: Tensor, items: Tensor) -> tuple[Tensor, Tenso
     from_items = _Product.apply(graph.user_item, graph.item_user, items)  # type: ignore[no-untyped-call]
     from_users = _Product.apply(graph.item_user, graph.user_item, users)  # type: ignore[no-untyped-call]
     return from_items, from_users
-

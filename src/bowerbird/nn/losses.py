@@ -44,9 +44,7 @@ def softmax(positive: Tensor, negative: Tensor) -> Tensor:
     return torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
 
 
-def cosine_contrastive(
-    positive: Tensor, negative: Tensor, *, margin: float = 0.4, weight: float = 150.0
-) -> Tensor:
+def cosine_contrastive(positive: Tensor, negative: Tensor, *, margin: float = 0.4, weight: float = 150.0) -> Tensor:
     """Return 1 − cos⁺ + w · mean max(0, cos⁻ − m). Mao et al. (SimpleX), CIKM 2021, equation 2."""
     return (1 - positive) + weight * functional.relu(negative - margin).mean(dim=1)
 

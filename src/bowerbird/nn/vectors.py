@@ -69,7 +69,8 @@ def ridge(history: Ragged, items: Tensor, *, others: float, l2: float) -> Tensor
     chosen = items[item]  # (P, D)
     outer = (chosen[:, :, None] * chosen[:, None, :]).reshape(-1, dim * dim)
     left = base.reshape(1, -1).repeat(len(history), 1).index_add_(0, request, outer).view(-1, dim, dim)
-    return torch.linalg.solve(left, total(history, items)[:, :, None])[:, :, 0]
+    solved: Tensor = torch.linalg.solve(left, total(history, items)[:, :, None])
+    return solved[:, :, 0]
 
 
 def listed(scores: Tensor, items: Tensor | None) -> Tensor:

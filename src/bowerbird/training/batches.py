@@ -6,11 +6,12 @@ Shapes: P pairs, B batch rows, N negatives, I items.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bowerbird.core import torch_stream
+from bowerbird.core import ConfigError, torch_stream
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
 from bowerbird.nn.losses import SHARED, WHOLE, PairConfig
@@ -42,7 +43,7 @@ class PairBatches:
         return len(self.user)
 
     def batch(self, epoch: int, step: int, shard: tuple[int, int] = (0, 1)) -> Pairs:
-        """Return worker `shard[0]`'s rows of the batch that `shard[1]` workers share; negatives are those of the whole."""
+        """Return worker `shard[0]`'s rows of a batch that `shard[1]` workers share; negatives are those of the whole."""
         if self._order[0] != epoch:
             shuffle = torch_stream(self.seed, "shuffle", epoch, device=self.device)
             self._order = epoch, torch.randperm(len(self.user), generator=shuffle, device=self.device)
@@ -75,3 +76,9 @@ class PairBatches:
             negative[taken] = torch.randint(self.n_items, (count,), generator=draw, device=self.device)
         return negative
 
+
+def batches_for(kind: type, train: Interactions, config: Any, *, seed: int, device: str) -> PairBatches:
+    """Return what cuts batches of this kind; raises `ConfigError` for a kind that no cutter makes yet."""
+    if kind is not Pairs:
+        raise ConfigError(f"no batches of kind {kind.__name__} can be cut. A model may eat Pairs.")
+    return PairBatches(train, config, seed=seed, device=device)

@@ -55,7 +55,8 @@ class LightGCN(DotProduct):
         self.graph = Graph.of(train).to(self.user.device)
 
     def _layers(self) -> tuple[list[Tensor], list[Tensor]]:
-        users, items = [self.user], [self.item]
+        users: list[Tensor] = [self.user]
+        items: list[Tensor] = [self.item]
         for _ in range(self.config.hops):
             one, other = propagate(self.graph, users[-1], items[-1])
             users.append(one)

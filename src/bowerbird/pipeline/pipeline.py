@@ -1,0 +1,87 @@
+"""From requests to slates: source → ladder → filters → policy → slate, with a trace of every step.
+
+Shapes: B requests, I items, k places.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bowerbird.core import RealWorld, World, torch_stream
+from bowerbird.features import Context
+from bowerbird.pipeline.ladder import Ladder
+from bowerbird.pipeline.policy import Greedy, Policy
+from bowerbird.retrieval import hide_seen, top_k
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one run: how many candidates left it, over all requests, and how long it took."""
+
+    stage: str
+    candidates: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class Slate:
+    """What B requests are answered with."""
+
+    items: Tensor  # int64 (B, k), best first, −1 for empty places
+    scores: Tensor  # float32 (B, k), minus infinity for empty places
+    propensity: Tensor  # float32 (B, k)
+    rung: Tensor  # int64 (B,): row of the ladder's names, −1 where nothing could answer
+    trace: tuple[Step, ...]
+
+
+class Pipeline:
+    """One source, the ladder, the filter of what was seen, a policy."""
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        hides: Sequence[bool],
+        *,
+        policy: Policy | None = None,
+        world: World | None = None,
+    ) -> None:
+        self.ladder = ladder
+        self.hides = torch.tensor(list(hides), dtype=torch.bool)  # (event types,)
+        self.policy: Policy = policy or Greedy()
+        self.world: World = world or RealWorld()
+
+    @torch.no_grad()
+    def run(self, context: Context, k: int, *, allowed: Tensor | None = None, seed: int = 0) -> Slate:
+        """Return a slate of exactly k where k items are left; `allowed`, bool (I,), limits the candidates.
+
+        Seeds are hidden like the history: what is like an item is never that item.
+        """
+        clock = self.world.monotonic
+        trace: list[Step] = []
+        started = clock()
+
+        def step(stage: str, candidates: int) -> None:
+            nonlocal started
+            now = clock()
+            trace.append(Step(stage, candidates, 1000 * (now - started)))
+            started = now
+
+        scores, rung = self.ladder.scores(context)
+        step("source", scores.numel())
+        hides = self.hides.to(scores.device)
+        hide_seen(scores, context.history, hides)
+        if context.seeds is not None:
+            hide_seen(scores, context.seeds, hides)
+        if allowed is not None:
+            scores[:, ~allowed.to(scores.device)] = -torch.inf
+        step("filter", int((scores > -torch.inf).sum()))
+        draw = torch_stream(seed, "ties", device=str(scores.device))
+        values, candidates = top_k(scores, k, draw)
+        rng = np.random.default_rng(seed)
+        items, propensity = self.policy.choose(context, candidates, values, k, rng)
+        place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates
+        step("slate", int((items >= 0).sum()))
+        return Slate(items, values.gather(1, place), propensity, rung, tuple(trace))

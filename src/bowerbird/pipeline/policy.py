@@ -1,0 +1,42 @@
+"""Policies: the last stage, which turns scored candidates into the slate that is shown, and says with what chance.
+
+Nothing reorders after a policy, so that the logged propensity is that of the slate shown.
+
+Shapes: B requests, C candidates (best first, −1 for empty places), k places.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from bowerbird.features import Context
+
+
+class Policy(Protocol):
+    """How a slate is chosen, and what is learned from what came of it."""
+
+    def choose(
+        self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the slate, items out of `candidates`, and their propensities, (B, k) each; −1 for empty places."""
+        ...
+
+    def update(self, log: pl.DataFrame) -> None:
+        """Learn from logged impressions and what followed them."""
+        ...
+
+
+class Greedy:
+    """The best k, always: every propensity is 1."""
+
+    def choose(
+        self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the first k candidates."""
+        return candidates[:, :k], torch.ones_like(scores[:, :k])
+
+    def update(self, log: pl.DataFrame) -> None:
+        """Learn nothing."""

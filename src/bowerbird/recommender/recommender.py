@@ -1,0 +1,417 @@
+"""The Recommender: a fitted model with ids, pasts and a pipeline around it. What `bb.fit` and `bb.load` return.
+
+Caller's ids come in and go out; rows never leave this file.
+
+Shapes: B requests, I items, k places.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from bowerbird.core import (
+    BundleError,
+    ConfigError,
+    Ids,
+    ModelConfig,
+    RequestError,
+    RunOptions,
+    TrainedConfig,
+    UnknownItemError,
+    World,
+    build,
+    derive,
+    did_you_mean,
+    entry_of,
+    lookup,
+    numpy_stream,
+)
+from bowerbird.data import EventType, Holdout, Interactions, Split
+from bowerbird.evaluation import evaluate
+from bowerbird.features import Context
+from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
+from bowerbird.pipeline import Ladder, Pipeline, Slate
+from bowerbird.pipeline import explain as reasons_for
+from bowerbird.recommender.recipe import Recipe
+from bowerbird.recommender.slates import Slates
+from bowerbird.store import bundles, histories
+from bowerbird.training import Training, batches_for, device_of
+from bowerbird.training import train as train_loop
+
+MOST = 10_000  # places of a slate
+BLOCK_NUMBERS = 24_000_000  # scores held at once when everybody is asked for: 96 MB
+
+
+class Recommender:
+    """Answers anyone: known users, strangers with a history, and nobody in particular."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        past: Interactions,
+        *,
+        run: RunOptions | None = None,
+        world: World | None = None,
+    ) -> None:
+        self.config, self.past, self.run = config, past, run or RunOptions()
+        self.name = entry_of(config).name
+        self.device = device_of(self.run)
+        devices = [0] if self.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(derive(self.run.seed, "init"))
+            self.model: Any = entry_of(config).model(config, past.schema).to(self.device).eval()
+        self.popularity = Popularity(PopularityConfig(), past.schema).to(self.device)
+        self.ladder = Ladder({"model": self.model, "popularity": self.popularity})
+        self.pipeline = Pipeline(self.ladder, [kind.hides for kind in past.events], world=world)
+        self.training: Training | None = None
+        self.measured: dict[str, Any] | None = None  # a report, and on what it was measured
+        self.version: str | None = None
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
+        return f"Recommender({self.name}, {sizes}, version {self.version})"
+
+    @property
+    def user_ids(self) -> Ids:
+        """The users it knows."""
+        return self.past.user_ids
+
+    @property
+    def item_ids(self) -> Ids:
+        """The items it can recommend."""
+        return self.past.item_ids
+
+    def scores(self, context: Context) -> Tensor:
+        """Return the ladder's scores for all items (B, I), the caller's to overwrite."""
+        return self.ladder.scores(context)[0]
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def recommend(
+        self,
+        users: Sequence[Any] | None = None,
+        *,
+        histories: Sequence[Sequence[Any]] | None = None,
+        k: int = 10,
+        where: pl.Expr | None = None,
+        explain: bool = False,
+    ) -> Slates:
+        """Return a slate for each user id, or for each posted history; with neither, one for nobody in particular.
+
+        Unknown users and unknown items of a history are no error: the answer names the rung that gave it and counts
+        what was dropped. `where` is a Polars expression over the item table (and `item_id`) that candidates must
+        fulfil. Raises `RequestError` when both users and histories are given, or k is below 1.
+        """
+        if users is not None and histories is not None:
+            raise RequestError("users and histories are both given. Ask for one of them at a time.")
+        if isinstance(users, str) or isinstance(histories, str):
+            raise RequestError('a text is not a list of ids. Write ["u7"] instead of "u7".')
+        _check_k(k)
+        unknown: list[int] | None = None
+        if users is not None:
+            context = self._of_users(self.user_ids.rows(users))
+        elif histories is not None:
+            rows = [self.item_ids.rows(history) for history in histories]
+            context = Context.of_histories(rows)
+            unknown = [int((one < 0).sum()) for one in rows]
+        else:
+            context = Context.nobody()
+        return self._answer(context, k, where=where, users=users, unknown=unknown, with_reasons=explain)
+
+    def similar(self, items: Sequence[Any], *, k: int = 10, where: pl.Expr | None = None) -> Slates:
+        """Return, for each item id, the items most like it.
+
+        Raises `UnknownItemError` for an id that is not known, `RequestError` when the model knows no likeness.
+        """
+        _check_k(k)
+        rows = self.item_ids.rows(items)
+        for item, row in zip(items, rows, strict=True):
+            if row < 0:
+                close = did_you_mean(str(item), map(str, self.item_ids.values)) if len(self.item_ids) < 1e5 else ""
+                raise UnknownItemError(f"no item has the id {item!r}.{close}")
+        context = Context.of_seeds([[row] for row in rows])
+        if not bool(self.model.can(context.to(self.device)).all()):
+            raise RequestError(f"{self.name} knows no likeness between items. Train itemknn, ease or lightgcn.")
+        return self._answer(context, k, where=where)
+
+    def recommend_all(self, *, k: int = 10, out: str | Path, progress: Any = None) -> int:
+        """Write a slate for every known user to a Parquet file, block by block; return the number of rows.
+
+        Columns: user_id, rank, item_id, score, rung. `progress`, if given, is called with the users done so far.
+        """
+        import pyarrow.parquet as pq
+
+        _check_k(k)
+        written, writer = 0, None
+        scratch = Path(out).with_name(Path(out).name + ".part")
+        try:
+            for done, slate, users in self._everyone(k):
+                rank = np.tile(np.arange(1, k + 1, dtype=np.int32), len(users))
+                rung = np.array([*self.ladder.names, "none"])[slate.rung.cpu().numpy()]
+                table = pl.DataFrame(
+                    {
+                        "user_id": self.user_ids.names(np.repeat(users, k)),
+                        "rank": rank,
+                        "item_id": self.item_ids.names(slate.items.flatten().cpu().numpy()),
+                        "score": slate.scores.flatten().cpu().numpy(),
+                        "rung": np.repeat(rung, k),
+                    }
+                )
+                arrow = table.filter(pl.col("item_id").is_not_null()).to_arrow()
+                writer = writer or pq.ParquetWriter(scratch, arrow.schema)
+                writer.write_table(arrow)
+                written += arrow.num_rows
+                if progress is not None:
+                    progress(done)
+        finally:
+            if writer is not None:
+                writer.close()
+        scratch.replace(out)
+        return written
+
+    def _everyone(self, k: int) -> Iterator[tuple[int, Slate, np.ndarray]]:
+        size = max(1, BLOCK_NUMBERS // max(len(self.item_ids), 1))
+        for start in range(0, len(self.user_ids), size):
+            users = np.arange(start, min(start + size, len(self.user_ids)), dtype=np.int32)
+            yield int(users[-1]) + 1, self.pipeline.run(self._of_users(users).to(self.device), k), users
+
+    def _of_users(self, rows: np.ndarray) -> Context:
+        return Context.of_users(rows, self.past)
+
+    def _allowed(self, where: pl.Expr | None) -> Tensor | None:
+        """Return which items fulfil the expression, bool (I,)."""
+        if where is None:
+            return None
+        table = pl.DataFrame({"item_id": self.item_ids.values})
+        if self.past.items is not None:
+            table = table.hstack(self.past.items)
+        try:
+            allowed = table.select(where.alias("allowed"))["allowed"]
+        except pl.exceptions.PolarsError as error:
+            raise RequestError(f"where: {str(error).split(chr(10))[0]} Columns: {', '.join(table.columns)}.") from None
+        return torch.from_numpy(allowed.fill_null(False).to_numpy().astype(bool))
+
+    @cached_property
+    def _people(self) -> np.ndarray:
+        """How many people chose each item, int (I,)."""
+        return np.bincount(self.past.positives.item, minlength=self.past.n_items)
+
+    @cached_property
+    def _titles(self) -> pl.Series:
+        """What to call each item before people, null where only its id is known."""
+        items = self.past.items
+        if items is None or "title" not in items.columns:
+            return pl.Series("title", [None] * len(self.item_ids), dtype=pl.String)
+        return items["title"].cast(pl.String)
+
+    def _answer(
+        self,
+        context: Context,
+        k: int,
+        *,
+        where: pl.Expr | None,
+        users: Sequence[Any] | None = None,
+        unknown: list[int] | None = None,
+        with_reasons: bool = False,
+    ) -> Slates:
+        context = context.to(self.device)
+        slate = self.pipeline.run(context, k, allowed=self._allowed(where), seed=self.run.seed)
+        reasons = reasons_for(self.model, context, slate, self.past, self._people) if with_reasons else []
+        items = slate.items.cpu().numpy()
+        request, place = np.nonzero(items >= 0)  # places of a slate fill from the front
+        rows = items[request, place]
+        rungs = [(*self.ladder.names, "none")[rung] for rung in slate.rung.tolist()]
+        asked = pl.Series("user_id", users if users is not None else [None] * len(context), strict=False)
+        frame = pl.DataFrame(
+            {
+                "request": request.astype(np.int32),
+                "user_id": asked.gather(request),
+                "rank": (place + 1).astype(np.int32),
+                "item_id": self.item_ids.names(rows),
+                "title": self._titles.gather(rows),
+                "score": slate.scores.cpu().numpy()[request, place],
+                "rung": pl.Series(rungs, dtype=pl.String).gather(request),
+                "reason": pl.Series([one.text for mine in reasons for one in mine], dtype=pl.String)
+                if with_reasons
+                else pl.repeat(None, len(rows), dtype=pl.String, eager=True),
+            }
+        )
+        return Slates(
+            frame=frame,
+            reasons=reasons,
+            rungs=rungs,
+            propensities=slate.propensity.cpu().tolist(),
+            unknown_items=unknown or [0] * len(context),
+            trace=slate.trace,
+            model=self.name,
+            model_version=self.version,
+        )
+
+    # ── learning ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def learn(self, *, valid: Holdout | None = None, epochs: int | None = None) -> None:
+        """Fit the model to `past`: in closed form, or by the loop, stopping early on `valid` or after `epochs`."""
+        train = self.past
+        self.popularity.fit(train, numpy_stream(self.run.seed, "popularity"))
+        self.popularity.to(self.device)
+        entry = entry_of(self.config)
+        if entry.batches is None:
+            self.model.fit(train, numpy_stream(self.run.seed, "fit"))
+            self.model.to(self.device)
+            return
+        if not isinstance(self.config, TrainedConfig):
+            raise ConfigError(f"{entry.name} is trained, so its config must derive from TrainedConfig.")
+        self.model.prepare(train)
+        batches = batches_for(entry.batches, train, self.config, seed=self.run.seed, device=self.device)
+        select = self.config.select
+
+        def validate() -> float:
+            assert valid is not None
+            who = "warm" if (valid.targets.user < valid.known.n_users).any() else "all"
+            return evaluate(self, valid, metrics=[select], who=who, intervals=False).metrics[select]
+
+        self.training = train_loop(
+            self.model,
+            batches,
+            self.config,
+            self.run,
+            validate=None if valid is None else validate,
+            epochs=epochs,
+        )
+
+    def refit(self, events: Interactions) -> "Recommender":
+        """Return the same configuration trained for the chosen number of epochs on everything: the one to serve."""
+        run = replace(self.run, checkpoint="")
+        fresh = Recommender(self.config, events, run=run, world=self.pipeline.world)
+        fresh.learn(epochs=self.training.best_epoch if self.training else None)
+        fresh.measured = self.measured
+        return fresh
+
+    # ── keeping ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self, run: str | Path) -> str:
+        """Publish into a run directory; return the version. Pasts are kept beside the bundle, not in it."""
+        folder = Path(run)
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        state["popularity.people"] = self.popularity.people
+        past = self.past
+        items = pl.DataFrame({"item_id": self.item_ids.values})
+        manifest = {
+            "model": self.name,
+            "config": asdict(self.config),
+            "events": [asdict(kind) for kind in past.events],
+            "origin": past.origin,
+            "data_sha256": past.fingerprint,
+            "trained_on": past.summary(),
+            "training": self.training.to_dict() if self.training else None,
+            "measured": self.measured,
+            "seed": self.run.seed,
+            "parent": self.version,
+            "log_offset": 0,
+            "versions": {"torch": torch.__version__, "polars": pl.__version__},
+        }
+        histories.keep(folder, _table(past), world=self.pipeline.world)
+        self.version = bundles.publish(
+            folder,
+            manifest,
+            {name: tensor.detach().cpu().numpy() for name, tensor in state.items()},
+            {
+                "users": pl.DataFrame({"user_id": self.user_ids.values}),
+                "items": items if past.items is None else items.hstack(past.items),
+            },
+            world=self.pipeline.world,
+        )
+        return self.version
+
+
+def load(
+    run: str | Path,
+    *,
+    version: str | None = None,
+    options: RunOptions | None = None,
+    world: World | None = None,
+) -> Recommender:
+    """Return the recommender saved in a run directory; raises `BundleError` unless every byte is as written."""
+    folder = Path(run)
+    bundle = bundles.read(folder, version=version, world=world)
+    manifest = bundle.manifest
+    kinds = tuple(EventType(**kind) for kind in manifest["events"])
+    users, items = bundle.tables["users"], bundle.tables["items"]
+    past = _past(histories.recall(folder, world=world), Ids(users["user_id"]), Ids(items["item_id"]), kinds)
+    if items.width > 1:
+        past = replace(past, items=items.drop("item_id"))
+    config = build(lookup(manifest["model"]).config, manifest["config"], where=str(folder))
+    options = options or RunOptions(seed=manifest["seed"])
+    rec = Recommender(config, replace(past, origin=manifest["origin"]), run=options, world=world)
+    tensors = {name: torch.from_numpy(array) for name, array in bundle.tensors.items()}
+    try:
+        rec.popularity.load_state_dict({"people": tensors.pop("popularity.people")})
+        rec.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
+    except (RuntimeError, KeyError) as error:
+        raise BundleError(f"{folder}: the weights do not fit {manifest['model']}: {error}") from None
+    rec.version, rec.measured = bundle.version, manifest["measured"]
+    return rec
+
+
+def fit(
+    data: Split | Interactions,
+    model: str | ModelConfig | Recipe = "ease",
+    *,
+    run: RunOptions | None = None,
+    **settings: Any,
+) -> Recommender:
+    """Return a recommender trained on a split's train part and chosen on its validation part.
+
+    `model` is a name (with `settings` for its config), a config, or a recipe. With a bare table there is nothing to
+    choose on: the model is trained for all its epochs.
+    """
+    if isinstance(model, Recipe):
+        config, run = model.model, run or model.run
+    elif isinstance(model, ModelConfig):
+        config = model
+    else:
+        config = build(lookup(model).config, settings)
+        settings = {}
+    if settings:
+        raise ConfigError(f"{', '.join(settings)} cannot be given beside a config. Put them into it.")
+    train = data.train if isinstance(data, Split) else data
+    rec = Recommender(config, train, run=run)
+    rec.learn(valid=data.valid if isinstance(data, Split) else None)
+    return rec
+
+
+def _check_k(k: int) -> None:
+    if not 1 <= k <= MOST:
+        raise RequestError(f"k is {k}; it must be 1 to {MOST:,}. Try k = 10.")
+
+
+def _table(past: Interactions) -> pl.DataFrame:
+    """Return events in the caller's ids, as `store.histories` keeps them."""
+    names = pl.Series([kind.name for kind in past.events])
+    columns = {
+        "user_id": past.user_ids.names(past.user),
+        "item_id": past.item_ids.names(past.item),
+        "event": names.gather(past.event),
+        "weight": pl.Series(past.weight),
+    }
+    return pl.DataFrame(columns if past.time is None else columns | {"time": pl.Series(past.time)})
+
+
+def _past(table: pl.DataFrame, user_ids: Ids, item_ids: Ids, kinds: tuple[EventType, ...]) -> Interactions:
+    """Return kept events in a bundle's rows; events of users or items it does not know are left out."""
+    user, item = user_ids.rows(table["user_id"]), item_ids.rows(table["item_id"])
+    codes = list(range(len(kinds)))
+    event = table["event"].replace_strict([kind.name for kind in kinds], codes, default=0, return_dtype=pl.UInt8)
+    whole = Interactions(
+        user=user, item=item, weight=table["weight"].to_numpy(), event=event.to_numpy(),
+        time=table["time"].to_numpy() if "time" in table.columns else None,
+        user_ids=user_ids, item_ids=item_ids, events=kinds,
+    )  # fmt: skip
+    return whole.rows((user >= 0) & (item >= 0))

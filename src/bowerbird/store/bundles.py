@@ -1,0 +1,138 @@
+"""Bundles: a model on disk, published atomically, checksummed, with nothing in it that could be executed.
+
+A run directory holds numbered versions and one pointer:
+
+    RUN/bundles/000001/{manifest.json, weights.safetensors, *.parquet}
+    RUN/current
+
+A version is written beside its place and renamed into it; the pointer follows. A reader sees the old version or the
+new one. A bundle holds no event and no history of a person; those stay in the run's history table.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from bowerbird.core import BundleError, RealWorld, World
+
+FORMAT = 1
+KEEP = 3  # versions; older ones are removed after a publication
+MANIFEST, WEIGHTS, POINTER = "manifest.json", "weights.safetensors", "current"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One version, read whole."""
+
+    version: str
+    manifest: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    tables: dict[str, pl.DataFrame]
+
+
+def publish(
+    run: Path,
+    manifest: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    tables: dict[str, pl.DataFrame],
+    *,
+    world: World | None = None,
+) -> str:
+    """Write a new version and make it the current one; return its name. Whole or not at all."""
+    world = world or RealWorld()
+    folder = run / "bundles"
+    world.make_folder(folder)
+    numbers = [int(name) for name in world.names(folder) if name.isdigit()]
+    version = f"{max(numbers, default=0) + 1:06d}"
+    scratch = folder / f".{version}.part"
+    world.remove_folder(scratch)
+    world.make_folder(scratch)
+    files = {WEIGHTS: save({name: np.ascontiguousarray(array) for name, array in tensors.items()})}
+    for name, table in tables.items():
+        buffer = io.BytesIO()
+        table.write_parquet(buffer)
+        files[f"{name}.parquet"] = buffer.getvalue()
+    for name, data in files.items():
+        world.write(scratch / name, data)
+    whole = manifest | {
+        "format": FORMAT,
+        "version": version,
+        "created": world.now(),
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    whole["sha256"] = _digest(whole)
+    world.write(scratch / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False).encode())
+    world.replace(scratch, folder / version)
+    point(run, version, world=world)
+    for number in sorted(numbers)[: -(KEEP - 1) or None]:
+        world.remove_folder(folder / f"{number:06d}")
+    return version
+
+
+def point(run: Path, version: str, *, world: World | None = None) -> None:
+    """Make a version the current one: what publication, promotion and rollback come down to."""
+    world = world or RealWorld()
+    if version not in world.names(run / "bundles"):
+        raise BundleError(f"{run}: there is no version {version}.")
+    scratch = run / f".{POINTER}.part"
+    world.write(scratch, version.encode())
+    world.replace(scratch, run / POINTER)
+
+
+def read(run: Path, *, version: str | None = None, world: World | None = None) -> Bundle:
+    """Return the current version, or a named one; raises `BundleError` unless every byte is as written."""
+    world = world or RealWorld()
+    if version is None:
+        if POINTER not in world.names(run):
+            raise BundleError(f"{run}: this is not a run directory. Make one with: bowerbird train … --out {run}")
+        version = world.read(run / POINTER).decode().strip()
+    folder = run / "bundles" / version
+    if version not in world.names(run / "bundles"):
+        raise BundleError(f"{run}: version {version} is gone. Point to another one of {world.names(run / 'bundles')}.")
+    manifest = _manifest(folder, world)
+    data = {name: _checked(folder, name, sha256, world) for name, sha256 in manifest["files"].items()}
+    try:
+        tensors = load(data.pop(WEIGHTS))
+        tables = {name.removesuffix(".parquet"): pl.read_parquet(io.BytesIO(one)) for name, one in data.items()}
+    except (SafetensorError, pl.exceptions.PolarsError, KeyError) as error:
+        raise BundleError(f"{folder}: {error}") from None
+    return Bundle(version, manifest, tensors, tables)
+
+
+def _manifest(folder: Path, world: World) -> dict[str, Any]:
+    mend = "Restore it from a backup or train again."
+    try:
+        manifest = json.loads(world.read(folder / MANIFEST))
+        written = manifest.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise BundleError(f"{folder / MANIFEST} cannot be read. {mend}") from None
+    if _digest(manifest) != written:
+        raise BundleError(f"{folder / MANIFEST} was changed after it was written. {mend}")
+    if manifest["format"] != FORMAT:
+        raise BundleError(
+            f"{folder}: the bundle has format {manifest['format']}; this bowerbird reads {FORMAT}. "
+            "Use the bowerbird that wrote it, or train again."
+        )
+    return dict(manifest)
+
+
+def _checked(folder: Path, name: str, sha256: str, world: World) -> bytes:
+    try:
+        data = world.read(folder / name)
+    except OSError:
+        raise BundleError(f"{folder / name} is missing. Restore it from a backup or train again.") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BundleError(f"{folder / name} was changed after it was written. Restore it or train again.")
+    return data
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""The event log: what happened, in the order it was accepted. Everything that learns from use reads it.
+
+Only the contract and its plainest form stand here; the durable form comes with the server and must pass the same
+tests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import polars as pl
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One event; impressions are events too, with their request, position, propensity and versions."""
+
+    event_id: str  # makes a retry harmless
+    event: str  # the type
+    user_id: str | int | None = None
+    item_id: str | int | None = None
+    time: int = 0  # seconds since 1970 UTC
+    weight: float = 1.0
+    request_id: str | None = None
+    position: int | None = None
+    propensity: float | None = None
+    policy_version: str | None = None
+    model_version: str | None = None
+
+
+class EventLog(Protocol):
+    """Append-only, numbered from 0; an offset, once given, always means the same event."""
+
+    def append(self, events: Sequence[LogEvent]) -> int:
+        """Add the events whose id is new; return the offset after the last one. Whole or not at all."""
+        ...
+
+    def read(self, start: int = 0) -> pl.DataFrame:
+        """Return events from offset `start`: an Arrow-backed frame with `offset` and the fields of `LogEvent`.
+
+        Retracted events are left out; erased ones keep their offset and have every payload field null.
+        """
+        ...
+
+    def retract(self, event_id: str) -> bool:
+        """Take one event back; return whether there was one to take."""
+        ...
+
+    def erase(self, user_id: str | int) -> int:
+        """Blank every event of a person, keeping offsets; return how many were blanked."""
+        ...
+
+
+class MemoryLog:
+    """A log in memory: for tests, simulations and servers that promise nothing."""
+
+    def __init__(self) -> None:
+        self._events: list[LogEvent | None] = []  # None: erased
+        self._offset_of: dict[str, int] = {}
+        self._retracted: set[int] = set()
+
+    def append(self, events: Sequence[LogEvent]) -> int:
+        """Add the events whose id is new; return the offset after the last one."""
+        for event in events:
+            if event.event_id not in self._offset_of:
+                self._offset_of[event.event_id] = len(self._events)
+                self._events.append(event)
+        return len(self._events)
+
+    def read(self, start: int = 0) -> pl.DataFrame:
+        """Return events from offset `start`."""
+        names = list(LogEvent.__dataclass_fields__)
+        rows: list[dict[str, Any]] = [
+            {"offset": offset} | {name: getattr(event, name, None) for name in names}
+            for offset, event in enumerate(self._events)
+            if offset >= start and offset not in self._retracted
+        ]
+        return pl.DataFrame(rows, schema=["offset", *names], infer_schema_length=None)
+
+    def retract(self, event_id: str) -> bool:
+        """Take one event back; return whether there was one to take."""
+        offset = self._offset_of.get(event_id)
+        if offset is None or offset in self._retracted:
+            return False
+        self._retracted.add(offset)
+        return True
+
+    def erase(self, user_id: str | int) -> int:
+        """Blank every event of a person, keeping offsets; return how many were blanked."""
+        mine = [offset for offset, event in enumerate(self._events) if event is not None and event.user_id == user_id]
+        for offset in mine:
+            self._events[offset] = None
+        return len(mine)
