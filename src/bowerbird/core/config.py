@@ -93,6 +93,7 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if typing.get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
+        check(isinstance(parts, list | tuple), key, value, "must be a list", try_instead=f"[{value}]")
         return tuple(_convert(key, part, typing.get_args(hint)[0]) for part in parts)
     if hint is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"

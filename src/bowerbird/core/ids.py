@@ -4,6 +4,7 @@ An id is any integer or any text of 1 to 256 UTF-8 bytes. Integers keep their ty
 spells a known integer finds it too, since a URL knows texts only.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ import polars as pl
 from bowerbird.core.errors import DataError
 
 MAX_ID_BYTES = 256
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")  # narrower than int(), which takes "1_0", " 1" and other scripts' digits
 
 
 class Ids:
@@ -54,11 +56,10 @@ class Ids:
     def row(self, value: Any) -> int:
         """Return the row of one id, −1 when unknown."""
         if self.is_integer and isinstance(value, str):
-            try:
-                value = int(value)
-            except ValueError:
+            if not _INTEGER.fullmatch(value):
                 return -1
-        elif not self.is_integer and isinstance(value, int):
+            value = int(value)
+        elif not self.is_integer and isinstance(value, int | np.integer):
             value = str(value)
         return self._row_of.get(value, -1)
 

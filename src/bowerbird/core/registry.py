@@ -40,12 +40,16 @@ def register(
 
     def enter(model: M) -> M:
         old = _ENTRIES.get(name)
-        if old is not None and old.model.__qualname__ != model.__qualname__:
+        if old is not None and _place(old.model) != _place(model):  # the same place: its module was reloaded
             raise ConfigError(f'two models are named "{name}": {old.model.__module__} and {model.__module__}.')
         _ENTRIES[name] = Entry(name, model, config, batches, tags)
         return model
 
     return enter
+
+
+def _place(model: type) -> tuple[str, str]:
+    return model.__module__, model.__qualname__
 
 
 def entries() -> list[Entry]:

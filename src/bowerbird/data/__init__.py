@@ -4,7 +4,7 @@ from bowerbird.data.interactions import Edges, EventType, Interactions, PairTabl
 from bowerbird.data.named import REGISTRY, NamedData, get, load
 from bowerbird.data.readers import read
 from bowerbird.data.rows import Rows
-from bowerbird.data.splits import Holdout, Split, split
+from bowerbird.data.splits import Holdout, Split, later, split
 
 __all__ = [
     "REGISTRY",
@@ -18,6 +18,7 @@ __all__ = [
     "Schema",
     "Split",
     "get",
+    "later",
     "load",
     "read",
     "split",

@@ -51,7 +51,7 @@ LIKED, WATCHED = (
 
 
 def load(source: str | Path, *, data_root: str | None = None, **columns: Any) -> Interactions:
-    """Return a named data set, or whatever `read` makes of a path; a folder name under `data_root` works too."""
+    """Return a named data set, its owner's zip, or whatever `read` makes of a path; `data_root` is for `get`."""
     path = Path(source)
     if path.suffix == ".zip" and path.exists():
         return _owners_zip(path)
@@ -135,14 +135,14 @@ def _owners_zip(path: Path) -> Interactions:
                 new_columns=["user_id", "item_id", "rating", "timestamp"],
             )  # fmt: skip
             text = archive.read(members["u.item"]).decode("latin-1") if "u.item" in members else ""
-    except (zipfile.BadZipFile, KeyError, pl.exceptions.PolarsError):
+            films = [line.split("|")[:2] for line in text.split("\n") if "|" in line]
+            titles = pl.DataFrame(
+                {"item_id": [int(row) for row, _ in films], "title": [title for _, title in films]},
+                schema={"item_id": pl.Int64, "title": pl.String},
+            )
+            return _films(ratings, titles)
+    except (zipfile.BadZipFile, KeyError, ValueError, pl.exceptions.PolarsError):
         raise DataError(f"{path}: not a MovieLens 100K archive; u.data is needed. Read its table instead.") from None
-    lines = [line.split("|") for line in text.splitlines()]
-    films = pl.DataFrame(
-        {"item_id": [int(line[0]) for line in lines], "title": [line[1] for line in lines]},
-        schema={"item_id": pl.Int64, "title": pl.String},
-    )
-    return _films(ratings, films)
 
 
 def _films(ratings: pl.DataFrame, films: pl.DataFrame) -> Interactions:

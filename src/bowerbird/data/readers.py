@@ -6,6 +6,7 @@ refusal names the file, the line or row, the column, and a way to mend it.
 
 import csv
 import gzip
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,7 @@ USUAL_NAMES = {
 }
 TITLES = ("title", "name", "movie_title", "item_name", "product_name")
 FORMATS = ("csv", "tsv", "parquet", "lists")
+UNPACKING = (OSError, EOFError, zlib.error)  # what a damaged .gz raises
 UNITS = ((1e17, 10**9), (1e14, 10**6), (1e11, 10**3))  # ns, µs, ms: larger numbers are no sensible seconds
 
 
@@ -124,7 +126,7 @@ def _read_file(path: Path, format: str | None) -> tuple[pl.DataFrame, _Place]:
         raise DataError(f"{path}: there is no such file.{near}")
     if path.is_dir():
         raise DataError(f"{path}: this is a folder. Name one file in it.")
-    kind = _format_of(path, format)
+    kind, separator = _format_of(path, format), ""
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
     try:
@@ -135,8 +137,8 @@ def _read_file(path: Path, format: str | None) -> tuple[pl.DataFrame, _Place]:
         separator = "\t" if kind == "tsv" else _separator(path)
         frame = pl.read_csv(path, separator=separator, infer_schema=False)
         return frame.rename({name: name.strip() for name in frame.columns}), _Place(str(path), 2)
-    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
-        hint = _ragged_line(path, separator) if kind in ("csv", "tsv") else ""
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, *UNPACKING) as error:
+        hint = _ragged_line(path, separator) if separator else ""
         first = str(error).strip().split("\n")[0]
         raise DataError(f"{path}: cannot be read as {kind}. {hint or first}") from None
 
@@ -166,15 +168,18 @@ def _separator(path: Path) -> str:
 
 def _ragged_line(path: Path, separator: str) -> str:
     """Return which line has another number of fields than the header; empty when none has."""
-    with _opened(path, errors="replace") as file:
-        rows = csv.reader(file, delimiter=separator)
-        header = next(rows, [])
-        for row in islice(rows, 10_000_000):
-            if len(row) > len(header):
-                return (
-                    f"Line {rows.line_num:,} has {len(row)} fields where the header has {len(header)}. "
-                    "Quote the field that holds the separator, or mend the line."
-                )
+    try:
+        with _opened(path, errors="replace") as file:
+            rows = csv.reader(file, delimiter=separator)
+            header = next(rows, [])
+            for row in islice(rows, 10_000_000):
+                if len(row) > len(header):
+                    return (
+                        f"Line {rows.line_num:,} has {len(row)} fields where the header has {len(header)}. "
+                        "Quote the field that holds the separator, or mend the line."
+                    )
+    except (csv.Error, *UNPACKING):
+        pass  # the first error says it better
     return ""
 
 
@@ -217,13 +222,26 @@ def _check_ids(column: pl.Series, name: str, place: _Place) -> None:
             f"Cast the column first, or name another one."
         )
     _bad_rows(column.is_null(), name, place, "are empty", "Fill them or drop them.")
-    if column.dtype == pl.String:
+    if column.dtype.is_integer():
+        large = column.cast(pl.Int64, strict=False).is_null()
+        _bad_rows(large, name, place, "do not fit 64 bits with a sign", "Cast the column to text.")
+    else:
         _bad_rows(column.str.len_bytes() == 0, name, place, "are empty", "Fill them or drop them.")
         long = column.str.len_bytes() > MAX_ID_BYTES
         _bad_rows(long, name, place, f"are over {MAX_ID_BYTES} bytes", "Shorten or hash these ids.")
 
 
+def _check_kind(column: pl.Series, place: _Place, role: str, *also: type[pl.DataType]) -> None:
+    kind = column.dtype
+    if not (kind.is_numeric() or kind in (pl.String, pl.Boolean, pl.Null, *also)):
+        raise DataError(
+            f'{place}, column "{column.name}": {kind} cannot be read as {role}. '
+            f"Cast the column first, or name another one with {role}=…"
+        )
+
+
 def _numbers(column: pl.Series, place: _Place) -> np.ndarray:
+    _check_kind(column, place, "weight")
     numbers = column.cast(pl.Float64, strict=False)
     bad = numbers.is_null() | ~numbers.is_finite().fill_null(False) | (numbers < 0).fill_null(False)
     _bad_rows(bad, column.name, place, "are not numbers of 0 or more", "Mend or drop them.")
@@ -232,6 +250,7 @@ def _numbers(column: pl.Series, place: _Place) -> np.ndarray:
 
 def _times(column: pl.Series, place: _Place) -> np.ndarray:
     """Return int64 seconds since 1970 UTC from numbers (s, ms, µs, ns), dates or ISO 8601 texts."""
+    _check_kind(column, place, "time", pl.Date, pl.Datetime)
     _bad_rows(column.is_null(), column.name, place, "are empty", "Fill them or drop them.")
     if column.dtype.is_temporal():
         return column.cast(pl.Datetime("us")).dt.epoch("s").to_numpy().astype(np.int64)

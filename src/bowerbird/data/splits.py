@@ -8,15 +8,15 @@ validation, then those of test. The first `train.n_users` rows are therefore the
 can know, and growing to the next part only appends rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, overload
 
 import numpy as np
 import polars as pl
 
-from bowerbird.core import ConfigError, check, did_you_mean, encode, numpy_stream
-from bowerbird.data.interactions import Interactions
+from bowerbird.core import ConfigError, DataError, Ids, check, did_you_mean, encode, numpy_stream
+from bowerbird.data.interactions import EventType, Interactions
 
 METHODS = ("temporal", "per-user", "leave-one-out", "random", "given")
 FEW_USERS = 500  # below this many warm test users an interval is too wide to choose by
@@ -99,6 +99,8 @@ def split(
     """
     if isinstance(test, Interactions):
         check(method in (None, "given"), "method", method, 'must be "given" when test is a table')
+        if not isinstance(valid, Interactions):
+            check(0 < valid < 1, "valid", valid, "must be a share between 0 and 1, or a table", try_instead=0.1)
         return _given(events, valid, test, seed)
     warnings: list[str] = []
     if method is None:
@@ -125,11 +127,42 @@ def split(
             raise ConfigError('a temporal split needs times. Try method="random".')
         if folds is not None:
             check(folds >= 1, "folds", folds, "must be 1 or more", try_instead=3)
+            reach = folds * shares[1] + shares[0]
+            check(reach < 1, "folds", folds, f"must leave something to train on, and {folds} cuts reach back {reach:g}")
             steps = range(folds - 1, -1, -1)
             return [_temporal(events, *shares, warmup, back * shares[1], tuple(warnings)) for back in steps]
         return _temporal(events, *shares, warmup, 0.0, tuple(warnings))
     parts, protocol = _per_user(events, method, *shares, seed)
     return _assemble(events, parts, protocol, tuple(warnings))
+
+
+def later(past: Interactions, events: Interactions) -> Holdout:
+    """Return the question "what did people do next?" about events that came after everything in `past`.
+
+    Ids of `past` keep their rows; new ones follow.
+    """
+    user_ids, users = encode(pl.concat([past.user_ids.values, _as(past.user_ids, events.user_ids.names(events.user))]))
+    item_ids, items = encode(pl.concat([past.item_ids.values, _as(past.item_ids, events.item_ids.names(events.item))]))
+    targets = replace(
+        events,
+        user=users[past.n_users :],
+        item=items[past.n_items :],
+        user_ids=user_ids,
+        item_ids=item_ids,
+        relations={},
+        users=None,
+        items=None,
+    )
+    history = replace(past, user_ids=user_ids, item_ids=item_ids, relations={}, users=None, items=None)
+    return Holdout("later", past, history, targets, f"split=later hash={events.fingerprint[:8]}")
+
+
+def _as(ids: Ids, column: pl.Series) -> pl.Series:
+    """Return caller's ids in the type that `ids` has; raises `DataError` when they are not of that type."""
+    try:
+        return column.cast(ids.values.dtype)
+    except pl.exceptions.PolarsError:
+        raise DataError("ids are texts where the run has integers. Is this the same catalogue?") from None
 
 
 def _temporal(
@@ -140,10 +173,10 @@ def _temporal(
     assert times is not None
     n = len(times)
     edges = [1 - back - test - valid, 1 - back - test]
-    cuts = [times[min(int(n * edge), n - 1)] for edge in edges]
+    cuts = [times[min(int(round(n * edge, 6)), n - 1)] for edge in edges]  # rounded: 20 * (1 - 0.9) is 1.99…
     parts = np.searchsorted(np.array(cuts), times, side="right").astype(np.int8)
     if back > 0:
-        parts[times >= times[int(n * (1 - back))]] = UNUSED
+        parts[times >= times[int(round(n * (1 - back), 6))]] = UNUSED
     protocol = f"split=temporal cuts={edges[0]:.2f},{edges[1]:.2f}" + (f" warmup={warmup}" if warmup else "")
     return _assemble(events, parts, protocol, warnings, warmup=warmup)
 
@@ -185,23 +218,39 @@ def _given(train: Interactions, valid: float | Interactions, test: Interactions,
     else:
         parts[0] = _per_user(train, "random", valid, 0.0, seed)[0]
         protocol += f" valid={valid:g}-of-train seed={seed}"
-    users = encode(pl.concat([table.user_ids.names(table.user) for table in tables]))
-    items = encode(pl.concat([table.item_ids.names(table.item) for table in tables]))
+    users = encode(pl.concat([_as(train.user_ids, table.user_ids.names(table.user)) for table in tables]))
+    items = encode(pl.concat([_as(train.item_ids, table.item_ids.names(table.item)) for table in tables]))
+    codes, kinds = _same_events(tables)
     timed = all(table.time is not None for table in tables)
     whole = Interactions(
         user=users[1], item=items[1],
         weight=np.concatenate([table.weight for table in tables]),
-        event=np.concatenate([table.event for table in tables]),
+        event=codes,
         time=np.concatenate([table.time for table in tables if table.time is not None]) if timed else None,
-        user_ids=users[0], item_ids=items[0], events=train.events, origin=train.origin,
+        user_ids=users[0], item_ids=items[0], events=kinds, origin=train.origin,
     )  # fmt: skip
-    return _assemble(whole, np.concatenate(parts), protocol, ())
+    order = np.arange(len(whole)) if whole.time is None else np.argsort(whole.time, kind="stable")
+    return _assemble(whole.rows(order), np.concatenate(parts)[order], protocol, ())
+
+
+def _same_events(tables: list[Interactions]) -> tuple[np.ndarray, tuple[EventType, ...]]:
+    """Return the event codes of all tables in one numbering, and its types; a type means what the first table says."""
+    kinds: dict[str, EventType] = {}
+    for table in tables:
+        kinds |= {kind.name: kind for kind in table.events if kind.name not in kinds}
+    names = list(kinds)
+    codes = [np.array([names.index(kind.name) for kind in table.events], np.uint8)[table.event] for table in tables]
+    return np.concatenate(codes), tuple(kinds.values())
 
 
 def _assemble(
     events: Interactions, parts: np.ndarray, protocol: str, warnings: tuple[str, ...], *, warmup: int = 0
 ) -> Split:
     """Renumber ids by the first part they appear in, and cut the parts out."""
+    if not (parts == TRAIN).any():
+        raise ConfigError(
+            f"{protocol} leaves no event to train on. Take smaller shares, fewer folds, or another method."
+        )
     used = parts != UNUSED
     events, parts = events.rows(used), parts[used]
     orders, sizes = [], []

@@ -68,10 +68,10 @@ METRICS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 def parse(metric: str) -> tuple[str, int]:
     """Return name and depth of "ndcg@10"; raises `ConfigError` for what is not a metric."""
     name, _, depth = metric.partition("@")
-    if name not in METRICS or not depth.isdigit() or int(depth) < 1:
+    if name not in METRICS or not depth.isdecimal() or int(depth) < 1:
+        closest = "" if name in METRICS else did_you_mean(name, METRICS)
         raise ConfigError(
-            f"{metric!r} is not a metric.{did_you_mean(name, METRICS)} "
-            f"Write one of {', '.join(METRICS)} and a depth, such as ndcg@10."
+            f"{metric!r} is not a metric.{closest} Write one of {', '.join(METRICS)} and a depth, such as ndcg@10."
         )
     return name, int(depth)
 

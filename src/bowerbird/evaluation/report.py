@@ -98,6 +98,8 @@ def evaluate(
     """
     check(who in WHO, "who", who, f"must be one of {', '.join(WHO)}", try_instead="all")
     depths = [k] if isinstance(k, int) else list(k)
+    check(bool(depths) and min(depths) >= 1, "k", k, "must be 1 or more", try_instead=10)
+    check(sampled is None or sampled >= 1, "sampled", sampled, "must be 1 or more", try_instead=99)
     names = list(metrics or (f"{name}@{depth}" for depth in depths for name in METRICS))
     parsed = {name: parse(name) for name in names}
     deepest = max([depth for _, depth in parsed.values()] + depths)
@@ -140,15 +142,24 @@ def compare(a: Report, b: Report, *, metrics: Sequence[str] | None = None, seed:
         raise ConfigError(f"these reports cannot be compared: {a.protocol!r} is not {b.protocol!r}.")
     rng = numpy_stream(seed, "compare")
     names = metrics or [name for name in a.per_user.columns if name != "user_id"]
+    for name in names:
+        both = [one for one in a.per_user.columns if one in b.per_user.columns and one != "user_id"]
+        check(name in both, "metrics", name, f"must be in both reports, which share {', '.join(both) or 'none'}")
     return holm([paired(name, a.per_user[name].to_numpy(), b.per_user[name].to_numpy(), rng) for name in names])
 
 
 def _targets(holdout: Holdout, who: str) -> tuple[np.ndarray, Interactions]:
-    """Return the users to ask, sorted, and their later choices: positive, new to them, of known items."""
+    """Return the users to ask, sorted, and their later choices: positive, new to them, of known items.
+
+    An item that any event of the history hides cannot be in the list, so it is not asked for either.
+    """
     pairs = holdout.targets.positives
-    old = holdout.history.positives
-    width = holdout.targets.n_items
-    repeated = np.isin(pairs.user.astype(np.int64) * width + pairs.item, old.user.astype(np.int64) * width + old.item)
+    past, width = holdout.history, holdout.targets.n_items
+    old = [(part.user.astype(np.int64), part.item) for part in (past.positives, past.rows(past.hides))]
+    repeated = np.isin(
+        pairs.user.astype(np.int64) * width + pairs.item,
+        np.concatenate([user * width + item for user, item in old]),
+    )
     keep = (pairs.item < holdout.known.n_items) & ~repeated
     warm = pairs.user < holdout.known.n_users
     keep &= {"all": np.ones_like(warm), "warm": warm, "strangers": ~warm}[who]

@@ -125,8 +125,9 @@ class Context:
         Rows of `n_known` and above are strangers to the model: their `user` is −1, their history is what they have.
         """
         offsets, order = past.by_user
-        rows = np.where(users >= 0, users, 0)
-        lengths = np.where((users >= 0) & (users < past.n_users), offsets[rows + 1] - offsets[rows], 0)
+        rows = np.where((users >= 0) & (users < past.n_users), users, past.n_users)  # others: a last, empty row
+        offsets = np.append(offsets, offsets[-1])
+        lengths = offsets[rows + 1] - offsets[rows]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         flat = order[np.repeat(offsets[rows] - starts[:-1], lengths) + np.arange(starts[-1])]
         history = Ragged(

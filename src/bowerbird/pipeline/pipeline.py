@@ -83,5 +83,6 @@ class Pipeline:
         rng = np.random.default_rng(seed)
         items, propensity = self.policy.choose(context, candidates, values, k, rng)
         place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates
+        values = values.gather(1, place).masked_fill(items < 0, -torch.inf)  # a policy may leave a place empty
         step("slate", int((items >= 0).sum()))
-        return Slate(items, values.gather(1, place), propensity, rung, tuple(trace))
+        return Slate(items, values, propensity, rung, tuple(trace))

@@ -1,12 +1,15 @@
 """Recipes: a run as a TOML file with the sections data, split, model and run."""
 
 import tomllib
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bowerbird.core import ConfigError, ModelConfig, RunOptions, build, check, did_you_mean, lookup
 from bowerbird.data import Interactions, Split, load, split
+
+SECTIONS = ("data", "split", "model", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +59,39 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
         """Read a TOML file; raises `ConfigError` naming the file and the key that is wrong."""
-        try:
-            sections = tomllib.loads(Path(path).read_text())
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: there is no such recipe.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not TOML: {error}") from None
-        known = ("data", "split", "model", "run")
-        for name in sections:
-            if name not in known or not isinstance(sections[name], dict):
-                raise ConfigError(
-                    f"{path}: [{name}] is not a section of a recipe.{did_you_mean(name, known)} Allowed: {known}."
-                )
-        settings: dict[str, Any] = dict(sections.get("model", {}))
+        return cls.of(Path(path), {})
+
+    @classmethod
+    def of(cls, path: Path | None, given: Mapping[str, Mapping[str, Any]]) -> "Recipe":
+        """Return the recipe of a TOML file, or of nothing, with the values that `given` holds by section on top."""
+        sections = {name: {} for name in SECTIONS} if path is None else _sections(path)
+        where = f"{path}, " if path is not None else ""
+        merged = {name: {**sections.get(name, {}), **given.get(name, {})} for name in SECTIONS}
+        settings = merged["model"]
         check("name" in settings, "model.name", None, "must name a model", try_instead='"lightgcn"')
+        if given.get("model", {}).get("name", settings["name"]) != sections.get("model", {}).get("name"):
+            settings = dict(given["model"])  # another model: the file's settings are not meant for it
+        name = settings["name"]
+        values = {key: value for key, value in settings.items() if key != "name"}
         return cls(
-            model=build(lookup(settings.pop("name")).config, settings, where=f"{path}, [model]"),
-            data=build(DataOptions, sections["data"], where=f"{path}, [data]") if "data" in sections else None,
-            split=build(SplitOptions, sections.get("split", {}), where=f"{path}, [split]"),
-            run=build(RunOptions, sections.get("run", {}), where=f"{path}, [run]"),
+            model=build(lookup(name).config, values, where=f"{where}[model]"),
+            data=build(DataOptions, merged["data"], where=f"{where}[data]") if "path" in merged["data"] else None,
+            split=build(SplitOptions, merged["split"], where=f"{where}[split]"),
+            run=build(RunOptions, merged["run"], where=f"{where}[run]"),
         )
 
-    def seeded(self, seed: int) -> "Recipe":
-        """Return the same recipe under another seed."""
-        return replace(self, run=replace(self.run, seed=seed))
+
+def _sections(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        sections = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such recipe.") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for name, section in sections.items():
+        if name not in SECTIONS or not isinstance(section, dict):
+            raise ConfigError(
+                f"{path}: [{name}] is not a section of a recipe.{did_you_mean(name, SECTIONS)} "
+                f"Allowed: {', '.join(SECTIONS)}."
+            )
+    return sections

@@ -5,7 +5,7 @@ Caller's ids come in and go out; rows never leave this file.
 Shapes: B requests, I items, k places.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,8 +111,7 @@ class Recommender:
         """
         if users is not None and histories is not None:
             raise RequestError("users and histories are both given. Ask for one of them at a time.")
-        if isinstance(users, str) or isinstance(histories, str):
-            raise RequestError('a text is not a list of ids. Write ["u7"] instead of "u7".')
+        _check_lists(users, histories, *(histories or ()))
         _check_k(k)
         unknown: list[int] | None = None
         if users is not None:
@@ -131,6 +130,7 @@ class Recommender:
         Raises `UnknownItemError` for an id that is not known, `RequestError` when the model knows no likeness.
         """
         _check_k(k)
+        _check_lists(items)
         rows = self.item_ids.rows(items)
         for item, row in zip(items, rows, strict=True):
             if row < 0:
@@ -180,7 +180,10 @@ class Recommender:
         size = max(1, BLOCK_NUMBERS // max(len(self.item_ids), 1))
         for start in range(0, len(self.user_ids), size):
             users = np.arange(start, min(start + size, len(self.user_ids)), dtype=np.int32)
-            yield int(users[-1]) + 1, self.pipeline.run(self._of_users(users).to(self.device), k), users
+            yield int(users[-1]) + 1, self._slate(self._of_users(users), k), users
+
+    def _slate(self, context: Context, k: int, allowed: Tensor | None = None) -> Slate:
+        return self.pipeline.run(context.to(self.device), k, allowed=allowed, seed=self.run.seed)
 
     def _of_users(self, rows: np.ndarray) -> Context:
         return Context.of_users(rows, self.past)
@@ -193,10 +196,12 @@ class Recommender:
         if self.past.items is not None:
             table = table.hstack(self.past.items)
         try:
-            allowed = table.select(where.alias("allowed"))["allowed"]
+            allowed = table.with_columns(where.alias("allowed"))["allowed"]
         except pl.exceptions.PolarsError as error:
             raise RequestError(f"where: {str(error).split(chr(10))[0]} Columns: {', '.join(table.columns)}.") from None
-        return torch.from_numpy(allowed.fill_null(False).to_numpy().astype(bool))
+        if allowed.dtype != pl.Boolean:
+            raise RequestError(f'where gives {allowed.dtype}, not true or false. Compare it: pl.col("price") < 9.')
+        return torch.from_numpy(allowed.fill_null(False).to_numpy().copy())
 
     @cached_property
     def _people(self) -> np.ndarray:
@@ -222,7 +227,7 @@ class Recommender:
         with_reasons: bool = False,
     ) -> Slates:
         context = context.to(self.device)
-        slate = self.pipeline.run(context, k, allowed=self._allowed(where), seed=self.run.seed)
+        slate = self._slate(context, k, self._allowed(where))
         reasons = reasons_for(self.model, context, slate, self.past, self._people) if with_reasons else []
         items = slate.items.cpu().numpy()
         request, place = np.nonzero(items >= 0)  # places of a slate fill from the front
@@ -256,7 +261,13 @@ class Recommender:
 
     # ── learning ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def learn(self, *, valid: Holdout | None = None, epochs: int | None = None) -> None:
+    def learn(
+        self,
+        *,
+        valid: Holdout | None = None,
+        epochs: int | None = None,
+        on_epoch: Callable[[Training], None] | None = None,
+    ) -> None:
         """Fit the model to `past`: in closed form, or by the loop, stopping early on `valid` or after `epochs`."""
         train = self.past
         self.popularity.fit(train, numpy_stream(self.run.seed, "popularity"))
@@ -284,6 +295,7 @@ class Recommender:
             self.run,
             validate=None if valid is None else validate,
             epochs=epochs,
+            on_epoch=on_epoch,
         )
 
     def refit(self, events: Interactions) -> "Recommender":
@@ -357,6 +369,9 @@ def load(
     except (RuntimeError, KeyError) as error:
         raise BundleError(f"{folder}: the weights do not fit {manifest['model']}: {error}") from None
     rec.version, rec.measured = bundle.version, manifest["measured"]
+    if manifest["training"]:  # a refit trains for the epochs that were chosen then
+        kept = {key: value for key, value in manifest["training"].items() if value is not None}
+        rec.training = Training(**kept)
     return rec
 
 
@@ -388,8 +403,13 @@ def fit(
 
 
 def _check_k(k: int) -> None:
-    if not 1 <= k <= MOST:
-        raise RequestError(f"k is {k}; it must be 1 to {MOST:,}. Try k = 10.")
+    if not isinstance(k, int) or not 1 <= k <= MOST:
+        raise RequestError(f"k is {k!r}; it must be 1 to {MOST:,}. Try k = 10.")
+
+
+def _check_lists(*lists: object) -> None:
+    if any(isinstance(one, str) for one in lists):
+        raise RequestError('a text is not a list of ids. Write ["u7"] instead of "u7".')
 
 
 def _table(past: Interactions) -> pl.DataFrame:

@@ -69,7 +69,7 @@ def publish(
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     whole["sha256"] = _digest(whole)
-    world.write(scratch / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False).encode())
+    world.write(scratch / MANIFEST, _text(whole))
     world.replace(scratch, folder / version)
     point(run, version, world=world)
     for number in sorted(numbers)[: -(KEEP - 1) or None]:
@@ -93,7 +93,7 @@ def read(run: Path, *, version: str | None = None, world: World | None = None) -
     if version is None:
         if POINTER not in world.names(run):
             raise BundleError(f"{run}: this is not a run directory. Make one with: bowerbird train … --out {run}")
-        version = world.read(run / POINTER).decode().strip()
+        version = world.read(run / POINTER).decode(errors="replace").strip()
     folder = run / "bundles" / version
     if version not in world.names(run / "bundles"):
         raise BundleError(f"{run}: version {version} is gone. Point to another one of {world.names(run / 'bundles')}.")
@@ -110,11 +110,13 @@ def read(run: Path, *, version: str | None = None, world: World | None = None) -
 def _manifest(folder: Path, world: World) -> dict[str, Any]:
     mend = "Restore it from a backup or train again."
     try:
-        manifest = json.loads(world.read(folder / MANIFEST))
+        data = world.read(folder / MANIFEST)
+        manifest = json.loads(data)
+        same = _text(manifest) == data  # a digest of what was parsed does not see spaces
         written = manifest.pop("sha256")
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise BundleError(f"{folder / MANIFEST} cannot be read. {mend}") from None
-    if _digest(manifest) != written:
+    if not same or _digest(manifest) != written:
         raise BundleError(f"{folder / MANIFEST} was changed after it was written. {mend}")
     if manifest["format"] != FORMAT:
         raise BundleError(
@@ -132,6 +134,10 @@ def _checked(folder: Path, name: str, sha256: str, world: World) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BundleError(f"{folder / name} was changed after it was written. Restore it or train again.")
     return data
+
+
+def _text(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=1, ensure_ascii=False).encode()
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ class PairBatches:
         return len(self.user)
 
     def batch(self, epoch: int, step: int, shard: tuple[int, int] = (0, 1)) -> Pairs:
-        """Return worker `shard[0]`'s rows of a batch that `shard[1]` workers share; negatives are those of the whole."""
+        """Return worker `shard[0]`'s rows of a batch that `shard[1]` workers share, with the whole batch's negatives."""
         if self._order[0] != epoch:
             shuffle = torch_stream(self.seed, "shuffle", epoch, device=self.device)
             self._order = epoch, torch.randperm(len(self.user), generator=shuffle, device=self.device)
@@ -57,7 +57,8 @@ class PairBatches:
         rate = self.negatives / max(self.n_items - 1, 1)
         if self.loss in SHARED:
             negative = torch.randint(self.n_items, (self.negatives,), generator=draw, device=self.device)
-            log_q = torch.full((self.negatives,), math.log(rate), device=self.device)
+            expected = self.negatives / self.n_items  # all items are in the urn; the row's own is left out later
+            log_q = torch.full((self.negatives,), math.log(expected), device=self.device)
             return Pairs(user[mine], item[mine], weight[mine], negative, log_q, rate)
         negative = self._own_negatives(user, draw)
         return Pairs(user[mine], item[mine], weight[mine], negative[mine], rate=rate)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bowerbird.core import RunOptions, TrainedConfig, numpy_stream
+
+TINY = torch.finfo(torch.float32).tiny
 
 
 class Batches(Protocol):
@@ -115,6 +118,7 @@ def train(
                     break
         except KeyboardInterrupt:
             result.interrupted = True
+            model.eval()
     if kept:
         model.load_state_dict(kept)
     else:
@@ -162,7 +166,8 @@ def _one_epoch(
         batch = batches.batch(epoch, step, shard)
         cutting += time.perf_counter() - started
         optimiser.zero_grad(set_to_none=True)
-        loss = (model.loss(batch) * batch.weight).sum() / batch.weight.sum()
+        weight = batch.weight.sum().clamp(min=TINY)  # a worker's share of a short last batch may be empty
+        loss = (model.loss(batch) * batch.weight).sum() / weight
         loss.backward()
         optimiser.step()
         losses.append(loss.detach())
@@ -183,7 +188,7 @@ def _bar(run: RunOptions, epochs: int) -> Any:
     """Return a context that gives a function to call after each epoch; it draws nothing unless asked to."""
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"), TimeElapsedColumn(),
-        transient=True, disable=not run.progress,
+        console=Console(stderr=True), transient=True, disable=not run.progress,
     )  # fmt: skip
     if not run.progress or not progress.console.is_terminal:
         return nullcontext(lambda result: None)

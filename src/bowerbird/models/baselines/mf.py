@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bowerbird.core import register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
-from bowerbird.nn.losses import PairConfig, pair_loss
+from bowerbird.nn.losses import PairConfig, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, grown, ridge
 
 
@@ -40,9 +40,11 @@ class MF(DotProduct):
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive (B,)."""
         config = self.config
-        loss = pair_loss(config, self.user[batch.user], self.item, batch)
+        loss = pair_loss(config, rows(self.user, batch.user), self.item, batch)
         if config.l2:
-            loss = loss + config.l2 * (self.user[batch.user].square() + self.item[batch.item].square()).sum(1)
+            loss = loss + config.l2 * (rows(self.user, batch.user).square() + rows(self.item, batch.item).square()).sum(
+                1
+            )
         return loss
 
     def freeze(self) -> None:

@@ -15,7 +15,7 @@ from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.nn.graph import Graph, propagate
-from bowerbird.nn.losses import PairConfig, pair_loss
+from bowerbird.nn.losses import PairConfig, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
 
@@ -72,9 +72,11 @@ class LightGCN(DotProduct):
         """Return the loss of each positive (B,)."""
         config = self.config
         users, items = self()
-        loss = pair_loss(config, users[batch.user], items, batch)
+        loss = pair_loss(config, rows(users, batch.user), items, batch)
         if config.l2:
-            loss = loss + config.l2 * (self.user[batch.user].square() + self.item[batch.item].square()).sum(1)
+            loss = loss + config.l2 * (rows(self.user, batch.user).square() + rows(self.item, batch.item).square()).sum(
+                1
+            )
         return loss
 
     @torch.no_grad()

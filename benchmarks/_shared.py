@@ -1,0 +1,143 @@
+"""What every benchmark shares: its options, its last line of JSON, its bars, its dated rows, and the log of test looks.
+
+A benchmark reports validation; `--report test` reports test and appends the look to results/test_looks.jsonl.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bowerbird
+from bowerbird.core import BowerbirdError
+
+RESULTS = Path(__file__).parent / "results"
+BAR = re.compile(r"^\s*([\w@.+-]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks share."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--data", required=True, help="a folder or file in the format this benchmark reads")
+    options.add_argument("--model", default="lightgcn", help="a name from `bowerbird models`")
+    options.add_argument("--recipe", help="a TOML file whose [model] section sets hyper-parameters")
+    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter")
+    options.add_argument("--seeds", default="0", help="comma-separated")
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--limit-seconds", type=float, default=1800.0, help="stop training after this long and say so")
+    options.add_argument("--report", choices=("valid", "test"), default="valid")
+    options.add_argument(
+        "--require", action="append", default=[], metavar="METRIC>=VALUE", help="a bar; exit 1 below it"
+    )
+    options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options.add_argument("--save", action="store_true", help="append the row to results/")
+    return options
+
+
+def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], dict[str, Any]]) -> int:
+    """Run a benchmark: print its row, keep it where asked, and return the exit status its bars call for."""
+    torch.set_num_threads(options.threads)
+    try:
+        bars = [_bar(text) for text in options.require]
+        row = measure(options)
+    except (BowerbirdError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    row |= {"memory_mb": peak_memory_mb(), "machine": machine(options.threads), "versions": versions()}
+    row["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
+    if options.report == "test":
+        _log_look(row)
+    if options.save:
+        with open(RESULTS / f"{row['benchmark']}.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+    _show(row)
+    failed = [text for text, *bar in bars if not _holds(row, *bar)]
+    for text in failed:
+        print(f"bar not reached: {text}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(row))
+    return 1 if failed else 0
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """Return KEY=VALUE pairs as a mapping."""
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident size of this process so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def machine(threads: int) -> str:
+    """Return what ran this: cores, threads, architecture."""
+    return f"{os.cpu_count()} cores, {threads} threads, {platform.machine()}, {platform.system()}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that matter."""
+    return {"bowerbird": bowerbird.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def sha256(paths: Sequence[Path]) -> str:
+    """Return the checksum over the bytes of these files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Limit:
+    """Ends training with Ctrl-C's exception once a number of seconds has passed; the loop keeps the best so far."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+        self.reached = False
+
+    def __call__(self, *_: object) -> None:
+        """Raise when the time is over."""
+        if time.monotonic() > self.end:
+            self.reached = True
+            raise KeyboardInterrupt
+
+
+def _bar(text: str) -> tuple[str, str, str, float]:
+    found = BAR.match(text)
+    if found is None:
+        raise BowerbirdError(f"--require {text!r} is no bar. Write it as 'recall@20>=0.18'.")
+    return text, found[1], found[2], float(found[3])
+
+
+def _holds(row: dict[str, Any], name: str, sign: str, value: float) -> bool:
+    place: Any = row["metrics"] if name in row["metrics"] else row
+    for part in [name] if name in row["metrics"] else name.split("."):
+        if part not in place:
+            raise SystemExit(f"--require names {name}, which this benchmark does not report.")
+        place = place[part]
+    return bool(place >= value if sign == ">=" else place <= value)
+
+
+def _log_look(row: dict[str, Any]) -> None:
+    kept = {key: row[key] for key in ("date", "benchmark", "data", "model", "config_sha256", "seeds", "metrics")}
+    with open(RESULTS / "test_looks.jsonl", "a") as file:
+        file.write(json.dumps(kept) + "\n")
+
+
+def _show(row: dict[str, Any]) -> None:
+    print(row["protocol"])
+    for name, value in row["metrics"].items():
+        spread = row.get("sd", {}).get(name)
+        print(f"{name:>20}  {value:.4f}" + (f"  sd {spread:.4f}" if spread else ""))
+    seconds = ", ".join(f"{name} {value:.2f} s" for name, value in row["seconds"].items())
+    print(f"{seconds}; {row.get('rows_per_s', 0):,.0f} rows/s; {row['memory_mb']:,.0f} MB at the peak")

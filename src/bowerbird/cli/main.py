@@ -1,0 +1,297 @@
+"""The command line: every command, its options, and how a mistake is answered."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import bowerbird
+from bowerbird.cli.output import out, say, show_json, show_table
+from bowerbird.core import BowerbirdError, RequestError
+
+app = typer.Typer(
+    help="A table of interactions in; a measured, explained, live recommender out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Named data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as `train --out` makes it.")]
+K = Annotated[int, typer.Option("-k", help="Items in each list.")]
+DataPath = Annotated[str | None, typer.Option("--data", help="A file, or the name of a data set such as ml-100k.")]
+Column = Annotated[str | None, typer.Option(help="Name of the column; inferred when left out.")]
+Root = Annotated[
+    str | None,
+    typer.Option("--data-root", envvar="BOWERBIRD_DATA", help="A folder that holds data sets by name."),
+]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake exits with 2 and no traceback, ours with 1."""
+    try:
+        app(standalone_mode=True)
+    except BowerbirdError as error:
+        say(f"[bold red]{type(error).__name__}[/]: {_plain(str(error))}")
+        sys.exit(2)
+
+
+def _plain(text: str) -> str:
+    """Return text in which square brackets are no markup."""
+    return text.replace("[", "\\[")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bowerbird {bowerbird.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Hold options that stand before a command."""
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path | None, typer.Argument(help="A TOML file; options given here win over it.")] = None,
+    data: DataPath = None,
+    model: Annotated[str | None, typer.Option(help="A name from `bowerbird models`.")] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="The run directory to publish into.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A hyper-parameter of the model; repeatable.")
+    ] = None,
+    user: Column = None,
+    item: Column = None,
+    time: Column = None,
+    event: Column = None,
+    weight: Column = None,
+    items: Annotated[str | None, typer.Option(help="A table of items; its title column is shown to people.")] = None,
+    format: Annotated[str | None, typer.Option(help="csv, tsv, parquet or lists; else by the file's ending.")] = None,
+    data_root: Root = None,
+    split: Annotated[str | None, typer.Option(help="temporal, per-user, leave-one-out or random.")] = None,
+    valid: Annotated[float | None, typer.Option(help="Share of events for validation.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of events for test.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="First events that strangers post when they ask.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Every random stream derives from it.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    threads: Annotated[int | None, typer.Option(help="0 leaves it to torch.")] = None,
+    refit: Annotated[bool, typer.Option(help="Train the chosen configuration on everything before saving.")] = True,
+    json: Json = False,
+) -> None:
+    """Train a model, measure it on what came later, and save it ready to serve."""
+    from bowerbird.cli.training import run_training
+
+    sections = {
+        "data": {
+            "path": data, "user": user, "item": item, "time": time, "event": event, "weight": weight,
+            "items": items, "format": format, "root": data_root,
+        },
+        "split": {"method": split, "valid": valid, "test": test, "warmup": warmup, "seed": seed},
+        "model": {"name": model} | _settings(setting or []),
+        "run": {"seed": seed, "device": device, "threads": threads},
+    }  # fmt: skip
+    if json:
+        sections["run"]["progress"] = False
+    given = {name: {key: value for key, value in part.items() if value is not None} for name, part in sections.items()}
+    run_training(recipe, given, out_dir, refit=refit, as_json=json)
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise RequestError(f"--set {pair} has no value. Write --set key=value, such as --set dim=32.")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: DataPath = None,
+    user: Column = None,
+    item: Column = None,
+    time: Column = None,
+    event: Column = None,
+    k: K = 10,
+    data_root: Root = None,
+    json: Json = False,
+) -> None:
+    """Show what a run was measured on; with --data, measure it on events that came after its training."""
+    from bowerbird import evaluate as measure
+    from bowerbird import load
+    from bowerbird.data import later
+    from bowerbird.recommender import DataOptions
+
+    recommender = load(run)
+    if data is None:
+        if recommender.measured is None:
+            raise RequestError(f"{run} was never measured. Give later events with --data FILE.")
+        document = recommender.measured
+    else:
+        options = DataOptions(path=data, user=user, item=item, time=time, event=event, root=data_root)
+        document = measure(recommender, later(recommender.past, options.load()), k=k).to_dict()
+    if json:
+        show_json(document)
+    else:
+        show_report(document)
+
+
+def show_report(document: dict[str, Any]) -> None:
+    """Print a report as a table under its protocol line."""
+    intervals = document["intervals"]
+    rows = [
+        (name, f"{value:.4f}", f"{intervals[name][0]:.4f} – {intervals[name][1]:.4f}" if name in intervals else "")
+        for name, value in document["metrics"].items()
+    ]
+    show_table(document["protocol"], ("metric", "value", "95 % interval"), rows)
+
+
+@app.command()
+def recommend(
+    run: Run,
+    user: Annotated[str | None, typer.Option(help="A user's id.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="An item that a stranger chose; repeatable, oldest first.")
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="For every known user, into the file --out.")] = False,
+    out_file: Annotated[Path | None, typer.Option("--out", help="The Parquet file for --all.")] = None,
+    k: K = 10,
+    explain: Annotated[bool, typer.Option(help="Say why each item is there.")] = False,
+    json: Json = False,
+) -> None:
+    """Recommend items to a user, to a stranger with a history, to nobody in particular, or to everyone."""
+    from bowerbird import load
+    from bowerbird.core import RealWorld
+
+    recommender = load(run)
+    if everyone:
+        if out_file is None:
+            raise RequestError("--all needs a file to write. Add --out recs.parquet.")
+        rows = _with_bar(
+            len(recommender.user_ids), lambda done: recommender.recommend_all(k=k, out=out_file, progress=done)
+        )
+        summary = {"out": str(out_file), "users": len(recommender.user_ids), "rows": rows, "k": k}
+        show_json(summary) if json else out.print(f"{rows:,} rows for {summary['users']:,} users in {out_file}")
+        return
+    if user is not None and history:
+        raise RequestError("--user and --history are both given. Ask for one of them at a time.")
+    users, histories = (None if user is None else [user]), ([history] if history else None)
+    slates = recommender.recommend(users, histories=histories, k=k, explain=explain)
+    if json:
+        show_json(slates.body(RealWorld().token()) | {"user_id": user})
+        return
+    who = f"user {user}" if user else ("a stranger with this history" if history else "nobody in particular")
+    title = f"For {who}, answered by {slates.model if slates.rungs[0] == 'model' else slates.rungs[0]}"
+    show_slate(title, slates.to_polars().to_dicts(), explain)
+    if slates.unknown_items[0]:
+        say(f"{slates.unknown_items[0]} of the history's ids are not known here and were left out.")
+
+
+def show_slate(title: str, rows: list[dict[str, Any]], with_reason: bool) -> None:
+    """Print one slate."""
+    columns = ["item", "title", *(["why"] if with_reason else []), "score"]
+    cells = [
+        [row["item_id"], row["title"], *([row["reason"]] if with_reason else []), f"{row['score']:.4g}"] for row in rows
+    ]
+    show_table(title, columns, cells, left=len(columns) - 1)
+
+
+def _with_bar(total: int, work: Callable[[Callable[[int], None]], int]) -> int:
+    """Return what `work` returns, drawing how far it is."""
+    from rich.progress import Progress
+
+    from bowerbird.cli.output import err
+
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("users", total=total)
+        return work(lambda done: progress.update(task, completed=done))
+
+
+@app.command()
+def similar(
+    run: Run,
+    item: Annotated[str, typer.Argument(help="An item's id.")],
+    k: K = 10,
+    json: Json = False,
+) -> None:
+    """Show the items most like one item."""
+    from bowerbird import load
+    from bowerbird.core import RealWorld
+
+    slates = load(run).similar([item], k=k)
+    if json:
+        show_json(slates.body(RealWorld().token()))
+    else:
+        show_slate(f"Like item {item}", slates.to_polars().to_dicts(), False)
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the models."""
+    import bowerbird.models  # noqa: F401
+    from bowerbird.core import entries
+
+    rows = [{"name": one.name, "summary": one.summary, "tags": list(one.tags)} for one in entries()]
+    if json:
+        show_json(rows)
+    else:
+        cells = [(row["name"], row["summary"], ", ".join(row["tags"])) for row in rows]
+        show_table("Models", ("name", "what it is", "tags"), cells, left=3)
+
+
+@app.command()
+def serve(
+    run: Run,
+    host: Annotated[str, typer.Option(help="An address of this machine; loopback only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.")] = 8321,
+) -> None:
+    """Answer over HTTP until Ctrl-C."""
+    from bowerbird import load
+    from bowerbird.cli.serving import run_server
+
+    run_server(load(run), host, port)
+
+
+@app.command()
+def demo(
+    serve: Annotated[bool, typer.Option(help="Serve the pick at the end.")] = True,
+    out_dir: Annotated[Path, typer.Option("--out", help="Where the pick is saved.")] = Path("runs/demo"),
+    data: Annotated[str, typer.Option("--data", help="ml-100k, or the owner's own ml-100k.zip.")] = "ml-100k",
+    data_root: Root = None,
+    port: Annotated[int, typer.Option(help="The port.")] = 8321,
+) -> None:
+    """Compare five models on ml-100k, pick one, show what it recommends and why, and serve it."""
+    from bowerbird.cli.demo import run_demo
+    from bowerbird.cli.serving import run_server
+
+    recommender = run_demo(data, data_root, out_dir, port)
+    if serve:
+        run_server(recommender, "127.0.0.1", port)
+
+
+@data_app.command("list")
+def data_list(json: Json = False) -> None:
+    """List the named data sets."""
+    from bowerbird.data import REGISTRY
+
+    rows = [{"name": one.name, "title": one.title, "terms": one.terms} for one in REGISTRY.values()]
+    if json:
+        show_json(rows)
+    else:
+        show_table("Data sets", ("name", "what it is", "terms"), [tuple(row.values()) for row in rows], left=3)
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument()], data_root: Root = None, json: Json = False) -> None:
+    """Fetch a named data set into the cache, and say where it is."""
+    from bowerbird.data import get
+
+    folder = get(name, data_root=data_root)
+    show_json({"name": name, "folder": str(folder)}) if json else out.print(str(folder), soft_wrap=True)
