@@ -89,7 +89,7 @@ def train(
     """Train a model, measure it on what came later, and save it ready to serve."""
     from bowerbird.cli.training import run_training
 
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "data": {
             "path": data, "user": user, "item": item, "time": time, "event": event, "weight": weight,
             "items": items, "format": format, "root": data_root,

@@ -1,4 +1,7 @@
-"""What everything rests on: errors, configuration, the registry, ids, random streams, the world."""
+"""What everything rests on: errors, configuration, the registry, random streams, the world.
+
+Ids need Polars and have a door of their own, `bowerbird.core.ids`, so that `bowerbird --help` comes at once.
+"""
 
 from bowerbird.core.config import ModelConfig, RunOptions, TrainedConfig, build, check
 from bowerbird.core.errors import (
@@ -12,20 +15,17 @@ from bowerbird.core.errors import (
     UnknownModelError,
     did_you_mean,
 )
-from bowerbird.core.ids import MAX_ID_BYTES, Ids, encode
 from bowerbird.core.random import derive, numpy_stream, torch_stream
 from bowerbird.core.reason import Reason
 from bowerbird.core.registry import Entry, entries, entry_of, lookup, register
 from bowerbird.core.world import RealWorld, World
 
 __all__ = [
-    "MAX_ID_BYTES",
     "BowerbirdError",
     "BundleError",
     "ConfigError",
     "DataError",
     "Entry",
-    "Ids",
     "ModelConfig",
     "RealWorld",
     "Reason",
@@ -40,7 +40,6 @@ __all__ = [
     "check",
     "derive",
     "did_you_mean",
-    "encode",
     "entries",
     "entry_of",
     "lookup",

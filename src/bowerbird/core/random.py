@@ -3,9 +3,8 @@
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -15,8 +14,10 @@ def derive(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
+def numpy_stream(seed: int, *names: str | int) -> "np.random.Generator":
     """Return numpy's generator for the named stream."""
+    import numpy as np
+
     return np.random.default_rng(derive(seed, *names))
 
 

@@ -79,20 +79,17 @@ class RealWorld:
         return path.read_bytes()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write and sync a new file."""
+        """Write and sync a new file and its name."""
         with open(path, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        _sync(path.parent)
 
     def replace(self, old: Path, new: Path) -> None:
         """Rename, then sync the folder that holds the name."""
         os.replace(old, new)
-        folder = os.open(new.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(new.parent)
 
     def names(self, folder: Path) -> list[str]:
         """Return the sorted names in a folder."""
@@ -105,3 +102,12 @@ class RealWorld:
     def remove_folder(self, path: Path) -> None:
         """Remove a folder and what is in it."""
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bowerbird.core import Ids, check, encode
+from bowerbird.core import check
+from bowerbird.core.ids import Ids, encode
 
 SIGNS = {"positive": 1.0, "neutral": 0.0, "negative": -1.0}
 

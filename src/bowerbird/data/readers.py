@@ -15,7 +15,8 @@ from typing import Any, TextIO, cast
 import numpy as np
 import polars as pl
 
-from bowerbird.core import MAX_ID_BYTES, DataError, did_you_mean
+from bowerbird.core import DataError, did_you_mean
+from bowerbird.core.ids import MAX_ID_BYTES
 from bowerbird.data.interactions import EventType, Interactions
 
 USUAL_NAMES = {

@@ -15,7 +15,8 @@ from typing import Any, overload
 import numpy as np
 import polars as pl
 
-from bowerbird.core import ConfigError, DataError, Ids, check, did_you_mean, encode, numpy_stream
+from bowerbird.core import ConfigError, DataError, check, did_you_mean, numpy_stream
+from bowerbird.core.ids import Ids, encode
 from bowerbird.data.interactions import EventType, Interactions
 
 METHODS = ("temporal", "per-user", "leave-one-out", "random", "given")
@@ -91,7 +92,7 @@ def split(
       "temporal": the last `test` share of all events, before it the last `valid` share (the default with times);
       "per-user": the same shares of each user's own events, by time; others' futures are visible to training;
       "leave-one-out": each user's last event is test, the one before it validation; futures are visible too;
-      "random": shares of each user's pairs at random (the default without times);
+      "random": shares of each user's events at random (the default without times);
       "given": `test` and perhaps `valid` are Interactions; without `valid`, a share is cut per user from train.
 
     `warmup=n` gives a stranger's first n events after the cut to their posted history. `folds=n` returns n
@@ -121,7 +122,9 @@ def split(
     check(warmup >= 0, "warmup", warmup, "must be 0 or more", try_instead=0)
     check(not isinstance(valid, Interactions), "valid", "a table", "must be a share unless test is a table too")
     shares = float(valid), test  # type: ignore[arg-type]
-    check(min(shares) > 0 and sum(shares) < 1, "valid + test", sum(shares), "must leave something to train on")
+    for name, share in zip(("valid", "test"), shares, strict=True):
+        check(share > 0, name, share, "must be above 0", try_instead=0.1)
+    check(sum(shares) < 1, "valid + test", sum(shares), "must leave something to train on")
     if method == "temporal":
         if events.time is None:
             raise ConfigError('a temporal split needs times. Try method="random".')
@@ -228,9 +231,18 @@ def _given(train: Interactions, valid: float | Interactions, test: Interactions,
         event=codes,
         time=np.concatenate([table.time for table in tables if table.time is not None]) if timed else None,
         user_ids=users[0], item_ids=items[0], events=kinds, origin=train.origin,
+    ).with_tables(
+        users=_described([(table.user_ids, table.users) for table in tables]),
+        items=_described([(table.item_ids, table.items) for table in tables]),
     )  # fmt: skip
     order = np.arange(len(whole)) if whole.time is None else np.argsort(whole.time, kind="stable")
     return _assemble(whole.rows(order), np.concatenate(parts)[order], protocol, ())
+
+
+def _described(sides: list[tuple[Ids, pl.DataFrame | None]]) -> pl.DataFrame | None:
+    """Return one table of all that is known about ids, keyed by them; the first table that names an id counts."""
+    keyed = [ids.values.to_frame().hstack(table) for ids, table in sides if table is not None]
+    return pl.concat(keyed, how="diagonal_relaxed") if keyed else None
 
 
 def _same_events(tables: list[Interactions]) -> tuple[np.ndarray, tuple[EventType, ...]]:

@@ -11,7 +11,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from bowerbird.core import ConfigError, Ids, check, numpy_stream, torch_stream
+from bowerbird.core import ConfigError, check, numpy_stream, torch_stream
+from bowerbird.core.ids import Ids
 from bowerbird.data import Holdout, Interactions
 from bowerbird.evaluation.metrics import METRICS, beyond_accuracy, parse
 from bowerbird.evaluation.statistics import Difference, holm, interval, paired

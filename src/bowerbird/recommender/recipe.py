@@ -6,7 +6,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bowerbird.core import ConfigError, ModelConfig, RunOptions, build, check, did_you_mean, lookup
+from bowerbird.core import (
+    ConfigError,
+    Entry,
+    ModelConfig,
+    RunOptions,
+    UnknownModelError,
+    build,
+    did_you_mean,
+    lookup,
+)
 from bowerbird.data import Interactions, Split, load, split
 
 SECTIONS = ("data", "split", "model", "run")
@@ -68,22 +77,33 @@ class Recipe:
         where = f"{path}, " if path is not None else ""
         merged = {name: {**sections.get(name, {}), **given.get(name, {})} for name in SECTIONS}
         settings = merged["model"]
-        check("name" in settings, "model.name", None, "must name a model", try_instead='"lightgcn"')
-        if given.get("model", {}).get("name", settings["name"]) != sections.get("model", {}).get("name"):
+        if given.get("model", {}).get("name", settings.get("name")) != sections.get("model", {}).get("name"):
             settings = dict(given["model"])  # another model: the file's settings are not meant for it
-        name = settings["name"]
+        entry = _entry(settings.get("name"), where and f"{where}[model], key name")
+        if sections.get("data") and "path" not in merged["data"]:
+            raise ConfigError("path is None; it must name a file or a data set.", where=f"{where}[data], key path")
         values = {key: value for key, value in settings.items() if key != "name"}
         return cls(
-            model=build(lookup(name).config, values, where=f"{where}[model]"),
+            model=build(entry.config, values, where=f"{where}[model]"),
             data=build(DataOptions, merged["data"], where=f"{where}[data]") if "path" in merged["data"] else None,
             split=build(SplitOptions, merged["split"], where=f"{where}[split]"),
             run=build(RunOptions, merged["run"], where=f"{where}[run]"),
         )
 
 
+def _entry(name: Any, where: str) -> Entry:
+    """Return the model of that name; `where` is the place of the name in a file."""
+    if not isinstance(name, str):
+        raise ConfigError(f'model.name is {name!r}; it must name a model. Try model.name = "lightgcn".', where=where)
+    try:
+        return lookup(name)
+    except UnknownModelError as error:
+        raise UnknownModelError(error.message, where=where) from None
+
+
 def _sections(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        sections = tomllib.loads(path.read_text())
+        sections = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such recipe.") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

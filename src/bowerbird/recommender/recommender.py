@@ -19,7 +19,6 @@ from torch import Tensor
 from bowerbird.core import (
     BundleError,
     ConfigError,
-    Ids,
     ModelConfig,
     RequestError,
     RunOptions,
@@ -33,6 +32,7 @@ from bowerbird.core import (
     lookup,
     numpy_stream,
 )
+from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Holdout, Interactions, Split
 from bowerbird.evaluation import evaluate
 from bowerbird.features import Context

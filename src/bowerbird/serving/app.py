@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_v
 from starlette.exceptions import HTTPException
 
 import bowerbird
-from bowerbird.core import MAX_ID_BYTES, BowerbirdError, RealWorld, UnknownItemError, World
+from bowerbird.core import BowerbirdError, RealWorld, UnknownItemError, World
+from bowerbird.core.ids import MAX_ID_BYTES
 from bowerbird.recommender import Recommender
 
 PROBLEM = "application/problem+json"

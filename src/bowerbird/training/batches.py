@@ -43,7 +43,7 @@ class PairBatches:
         return len(self.user)
 
     def batch(self, epoch: int, step: int, shard: tuple[int, int] = (0, 1)) -> Pairs:
-        """Return worker `shard[0]`'s rows of a batch that `shard[1]` workers share, with the whole batch's negatives."""
+        """Return worker `shard[0]`'s rows of a batch that `shard[1]` workers share, negatives the whole batch's."""
         if self._order[0] != epoch:
             shuffle = torch_stream(self.seed, "shuffle", epoch, device=self.device)
             self._order = epoch, torch.randperm(len(self.user), generator=shuffle, device=self.device)

@@ -66,7 +66,7 @@ class LightGCN(DotProduct):
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return every user vector (U, D) and every item vector (I, D)."""
         users, items = self._layers()
-        return torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0)
+        return sum(users[1:], users[0]) / len(users), sum(items[1:], items[0]) / len(items)
 
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive (B,)."""
@@ -86,9 +86,9 @@ class LightGCN(DotProduct):
         A stranger has no vector of their own, so equation 8 leaves the sum over layers 1 to K of what arrives; the
         last layer of the items is not sent on. Other people's vectors are taken to stand still.
         """
-        users, items = self._layers()
-        self.users, self.items = torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0)
-        sent = torch.stack(items[: self.config.hops or 1]).sum(dim=0) / (self.config.hops + 1)
+        self.users, self.items = self()
+        _, items = self._layers()
+        sent = sum(items[1 : self.config.hops], items[0]) / (self.config.hops + 1)
         degree = self.graph.item_degree
         self.outgoing = sent * torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0)[:, None]
 

@@ -1,0 +1,25 @@
+"""Tables small enough to check by hand, for every room."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import settings
+
+from bowerbird.data import Interactions
+
+settings.register_profile("bowerbird", deadline=None, max_examples=50)
+settings.load_profile("bowerbird")
+
+
+@pytest.fixture
+def two_by_two() -> Interactions:
+    """User 0 chose item 0; user 1 chose items 0 and 1."""
+    return Interactions.of(pl.Series(["ann", "bob", "bob"]), pl.Series(["x", "x", "y"]), time=np.array([1, 2, 3]))
+
+
+@pytest.fixture
+def even_odd() -> Interactions:
+    """40 users and 12 items: even users like even items, odd users odd ones; each chose 5 of the 6, in turn."""
+    user, turn = (column.ravel() for column in np.meshgrid(np.arange(40), np.arange(5), indexing="ij"))
+    item = 2 * ((user // 2 + turn) % 6) + user % 2
+    return Interactions.of(pl.Series(user), pl.Series(item), time=1_000 * turn + user)

@@ -1,0 +1,52 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bowerbird import core
+from bowerbird.core import BowerbirdError, ConfigError, did_you_mean
+
+REFINED = {
+    "ConfigError": ValueError,
+    "DataError": ValueError,
+    "BundleError": ValueError,
+    "RequestError": ValueError,
+    "UnknownModelError": LookupError,
+    "UnknownItemError": LookupError,
+    "ScoreError": ArithmeticError,
+}
+
+
+@pytest.mark.parametrize(("name", "builtin"), REFINED.items())
+def test_every_error_is_caught_by_our_base_and_by_the_builtin_it_refines(name: str, builtin: type) -> None:
+    error = getattr(core, name)
+    assert issubclass(error, BowerbirdError)
+    assert issubclass(error, builtin)
+
+
+def test_no_public_error_is_missing_from_the_table_above() -> None:
+    public = {name for name in core.__all__ if name.endswith("Error")} - {"BowerbirdError"}
+    assert public == set(REFINED)
+
+
+def test_the_place_follows_the_message_in_brackets() -> None:
+    error = ConfigError("hops is -1; it must be 0 or more.", where="recipe.toml, key model.hops")
+    assert str(error) == "hops is -1; it must be 0 or more. (recipe.toml, key model.hops)"
+    assert error.message == "hops is -1; it must be 0 or more."
+
+
+def test_without_a_place_there_are_no_brackets() -> None:
+    assert str(ConfigError("dim is 0.")) == "dim is 0."
+
+
+def test_the_closest_name_is_suggested() -> None:
+    assert did_you_mean("lightgnc", ["sasrec", "lightgcn"]) == ' Did you mean "lightgcn"?'
+
+
+def test_nothing_is_suggested_when_nothing_is_close() -> None:
+    assert did_you_mean("xylophone", ["mf", "ease"]) == ""
+
+
+@given(st.lists(st.text(min_size=1), min_size=1), st.data())
+def test_a_name_that_is_allowed_suggests_itself(allowed: list[str], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(allowed))
+    assert did_you_mean(name, allowed) == f' Did you mean "{name}"?'

@@ -1,0 +1,124 @@
+"""The normalised graph against dense matrices, forward and backward."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bowerbird.core.ids import Ids
+from bowerbird.data import EventType, Interactions
+from bowerbird.nn.graph import Graph, propagate
+
+
+def interactions(
+    pairs: Sequence[tuple[int, int]], n_users: int, n_items: int, *, event: Sequence[int] | None = None
+) -> Interactions:
+    user, item = np.array(pairs, np.int32).reshape(-1, 2).T
+    kinds = (EventType("buy", weight=3.0), EventType("dislike", sign="negative"))
+    return Interactions(
+        user=user, item=item, weight=np.ones(len(pairs), np.float32), time=None, events=kinds,
+        event=np.zeros(len(pairs), np.uint8) if event is None else np.array(event, np.uint8),
+        user_ids=Ids.of(range(n_users)), item_ids=Ids.of(range(n_items)),
+    )  # fmt: skip
+
+
+def dense(pairs: Sequence[tuple[int, int]], n_users: int, n_items: int) -> Tensor:
+    """Return D^−½ A D^−½ of the whole bipartite graph, users first, with loops for all to read."""
+    n = n_users + n_items
+    adjacency = torch.zeros(n, n)
+    for user, item in set(pairs):
+        adjacency[user, n_users + item] = adjacency[n_users + item, user] = 1.0
+    degree = adjacency.sum(1)
+    for row in range(n):
+        for column in range(n):
+            if adjacency[row, column]:
+                adjacency[row, column] /= math.sqrt(degree[row] * degree[column])
+    return adjacency
+
+
+some_pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=15)
+
+
+def test_one_hop_by_hand() -> None:
+    graph = Graph.of(interactions([(0, 0), (1, 0), (1, 1)], 2, 2))
+    users, items = propagate(graph, torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]]))
+    # user 0 has one edge, user 1 two; item 0 has two, item 1 one
+    assert users[:, 0].tolist() == pytest.approx([3 / math.sqrt(2), 3 / 2 + 4 / math.sqrt(2)])
+    assert items[:, 0].tolist() == pytest.approx([1 / math.sqrt(2) + 2 / 2, 2 / math.sqrt(2)])
+
+
+@given(some_pairs)
+@settings(max_examples=40)
+def test_propagation_and_its_gradient_equal_the_dense_product(pairs: list[tuple[int, int]]) -> None:
+    n_users, n_items = 5, 4
+    graph, matrix = Graph.of(interactions(pairs, n_users, n_items)), dense(pairs, n_users, n_items)
+    stream = torch.Generator().manual_seed(len(pairs))
+    start, pull = torch.randn(2, n_users + n_items, 3, generator=stream)
+    sparse_in, dense_in = start.clone().requires_grad_(), start.clone().requires_grad_()
+    one = propagate(graph, *sparse_in.split([n_users, n_items]))
+    two = torch.cat(propagate(graph, *one))  # two hops, so that gradients pass through both halves
+    expected = matrix @ (matrix @ dense_in)
+    (two * pull).sum().backward()
+    (expected * pull).sum().backward()
+    assert torch.allclose(two, expected, atol=1e-5)
+    assert sparse_in.grad is not None
+    assert dense_in.grad is not None
+    assert torch.allclose(sparse_in.grad, dense_in.grad, atol=1e-5)
+
+
+def test_the_gradient_agrees_with_finite_differences() -> None:
+    graph = Graph.of(interactions([(0, 0), (0, 1), (1, 1), (2, 0)], 3, 2))
+    doubles = Graph(graph.user_item.double(), graph.item_user.double(), graph.user_degree, graph.item_degree)
+    users, items = torch.randn(3, 2, dtype=torch.float64), torch.randn(2, 2, dtype=torch.float64)
+    arguments = (users.requires_grad_(), items.requires_grad_())
+    assert torch.autograd.gradcheck(lambda u, i: torch.cat(propagate(doubles, u, i)), arguments)
+
+
+def test_degrees_count_distinct_positive_pairs() -> None:
+    events = interactions([(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)], 3, 2, event=[0, 0, 0, 0, 1])
+    graph = Graph.of(events)
+    assert graph.user_degree.tolist() == [2.0, 1.0, 0.0]  # the dislike is no edge
+    assert graph.item_degree.tolist() == [1.0, 2.0]
+
+
+def test_the_weight_of_an_event_does_not_weigh_its_edge() -> None:
+    graph = Graph.of(interactions([(0, 0)], 1, 1))  # an event of weight 3
+    assert graph.user_item.to_dense().tolist() == [[1.0]]
+
+
+def test_someone_without_edges_receives_nothing() -> None:
+    graph = Graph.of(interactions([(0, 0)], 2, 2))
+    users, items = propagate(graph, torch.ones(2, 3), torch.ones(2, 3))
+    assert users[1].tolist() == items[1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_graph_without_edges_gives_zeros() -> None:
+    graph = Graph.of(interactions([], 2, 3))
+    users, items = propagate(graph, torch.ones(2, 4), torch.ones(3, 4))
+    assert (users.shape, items.shape) == ((2, 4), (3, 4))
+    assert float(users.abs().sum() + items.abs().sum()) == 0.0
+
+
+def test_the_two_halves_are_transposes_with_int32_indices() -> None:
+    graph = Graph.of(interactions([(0, 2), (1, 0), (1, 2)], 2, 3)).to("cpu")
+    assert torch.equal(graph.user_item.to_dense(), graph.item_user.to_dense().T)
+    assert graph.user_item.col_indices().dtype == torch.int32
+
+
+@given(some_pairs, st.permutations(range(5)))
+@settings(max_examples=30)
+def test_renumbering_users_renumbers_their_rows(pairs: list[tuple[int, int]], order: list[int]) -> None:
+    stream = torch.Generator().manual_seed(5)
+    users, items = torch.randn(5, 2, generator=stream), torch.randn(4, 2, generator=stream)
+    index = torch.tensor(order)
+    moved_users = torch.empty_like(users)
+    moved_users[index] = users
+    straight = propagate(Graph.of(interactions(pairs, 5, 4)), users, items)
+    moved = propagate(Graph.of(interactions([(order[u], i) for u, i in pairs], 5, 4)), moved_users, items)
+    assert torch.allclose(moved[0][index], straight[0], atol=1e-6)
+    assert torch.allclose(moved[1], straight[1], atol=1e-6)

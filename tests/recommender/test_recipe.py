@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import bowerbird as bb
+from bowerbird.core import ConfigError, RunOptions, UnknownModelError
+from bowerbird.models.baselines.itemknn import ItemKNNConfig
+from bowerbird.models.graph.lightgcn import LightGCNConfig
+
+GOOD = """
+[data]
+path = "events.csv"
+user = "uid"
+
+[split]
+method = "per-user"
+test = 0.2
+
+[model]
+name = "lightgcn"
+dim = 16
+l2 = 1
+
+[run]
+seed = 4
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_recipe_says_everything_that_a_run_is(tmp_path: Path) -> None:
+    recipe = bb.Recipe.load(written(tmp_path, GOOD))
+    assert recipe.model == LightGCNConfig(dim=16, l2=1.0)
+    assert (recipe.data.path, recipe.data.user, recipe.data.item) == ("events.csv", "uid", None)
+    assert (recipe.split.method, recipe.split.valid, recipe.split.test) == ("per-user", 0.1, 0.2)
+    assert recipe.run == RunOptions(seed=4)
+
+
+def test_a_recipe_needs_no_more_than_a_model(tmp_path: Path) -> None:
+    recipe = bb.Recipe.load(written(tmp_path, '[model]\nname = "itemknn"\n'))
+    assert recipe == bb.Recipe(model=ItemKNNConfig())
+
+
+def test_a_recipe_reads_cuts_and_trains(tmp_path: Path, table: pl.DataFrame) -> None:
+    table.write_csv(tmp_path / "events.csv")
+    text = f'[data]\npath = "{tmp_path / "events.csv"}"\n[split]\nmethod = "leave-one-out"\n[model]\nname = "itemknn"\n'
+    recipe = bb.Recipe.load(written(tmp_path, text))
+    split = recipe.split.cut(recipe.data.load())
+    rec = bb.fit(split, recipe)
+    assert len(split.test.targets) == 30
+    assert rec.name == "itemknn"
+    assert len(rec.past) == len(table) - 60
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[modle]\nname = 1", r'\[modle\] is not a section of a recipe. Did you mean "model"\?'),
+        ("seed = 1", r"\[seed\] is not a section"),
+        ('[model]\nname = "ease"\nl22 = 1.0', r'l22 is not an .* Did you mean "l2"\?.*\[model\], key l22'),
+        ('[model]\nname = "ease"\nl2 = "x"', r"l2 is 'x'; it must be of type float.*\[model\], key l2"),
+        ('[model]\nname = "ease"\nl2 = -1.0', r"l2 is -1.0; it must be above 0. Try l2 = 300.0.*\[model\], key l2"),
+        ('[model]\nname = "ease"\n[run]\nseeds = 1', r'seeds is not an .* Did you mean "seed"\?.*\[run\], key seeds'),
+        ('[model]\nname = "ease"\n[split]\ntset = 1', r'tset is not an .* Did you mean "test"\?.*\[split\], key tset'),
+        ('[model]\nname = "ease"\n[data]\npath = "x"\nuesr = "u"', r'Did you mean "user"\?.*\[data\], key uesr'),
+        ('[model]\nname = "ease"\n[data]\nuser = "u"', r"path is None; it must name a file .*\[data\], key path"),
+        ("[model]\ndim = 3", r'name is None; it .* Try model.name = "lightgcn".*\[model\], key name'),
+        ("[model]\nname = 3", r"model.name is 3; it must name a model.*\[model\], key name"),
+        ("", r"model.name is None; it must name a model.*\[model\], key name"),
+        ("[model\n", "is not TOML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        bb.Recipe.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_model_is_named_with_file_and_key(tmp_path: Path) -> None:
+    path = written(tmp_path, '[model]\nname = "lightgnc"\n')
+    with pytest.raises(
+        UnknownModelError, match=r'"lightgnc". Did you mean "lightgcn"\?.*\[model\], key name'
+    ) as caught:
+        bb.Recipe.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such recipe"):
+        bb.Recipe.load(tmp_path / "none.toml")

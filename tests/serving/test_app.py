@@ -1,0 +1,140 @@
+"""The HTTP API, asked as a client would ask it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from fastapi.testclient import TestClient
+
+import bowerbird as bb
+from bowerbird.data import Interactions
+from bowerbird.recommender import Recommender
+from bowerbird.serving import create_app
+
+
+def _shop() -> Interactions:
+    """Twelve people who like the even items of ten, or the odd ones."""
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", f"i{i}") for u in range(12) for i in rng.permutation(np.arange(u % 2, 10, 2))[:3]]
+    titles = pl.DataFrame({"item_id": [f"i{i}" for i in range(10)], "title": [f"Thing {i}" for i in range(10)]})
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    return bb.read(frame, items=titles)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Recommender:
+    return bb.fit(_shop(), "itemknn", shrink=0.0)
+
+
+@pytest.fixture
+def client(shop: Recommender) -> Iterator[TestClient]:
+    with TestClient(create_app(shop), raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_a_known_user_gets_what_the_library_gives(client: TestClient, shop: Recommender) -> None:
+    body = client.post("/v1/recommendations", json={"user_id": "u0", "k": 2, "explain": True}).json()
+    frame = shop.recommend(["u0"], k=2).to_polars()
+    assert [item["item_id"] for item in body["items"]] == frame["item_id"].to_list()
+    assert body["rung"] == "model"
+    assert body["fallback"] is False
+    assert body["items"][0]["reasons"][0]["text"].startswith("because you chose Thing ")
+    assert [item["position"] for item in body["items"]] == [1, 2]
+
+
+def test_a_stranger_is_served_and_unknown_items_are_counted(client: TestClient) -> None:
+    body = client.post("/v1/recommendations", json={"history": ["i0", "i2", "nowhere"], "k": 2}).json()
+    assert body["rung"] == "model"
+    assert body["unknown_items"] == 1
+    assert {item["item_id"] for item in body["items"]} <= {"i4", "i6", "i8"}
+
+
+@pytest.mark.parametrize("asked", [{}, {"user_id": "who"}, {"history": []}])
+def test_who_is_not_known_gets_what_is_popular(client: TestClient, asked: dict[str, object]) -> None:
+    body = client.post("/v1/recommendations", json={"k": 3} | asked).json()
+    assert body["rung"] == "popularity"
+    assert body["fallback"] is True
+    assert len(body["items"]) == 3
+
+
+def test_similar_items_come_from_the_same_half(client: TestClient) -> None:
+    body = client.get("/v1/items/i0/similar", params={"k": 3}).json()
+    assert {item["item_id"] for item in body["items"]} <= {"i2", "i4", "i6", "i8"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointer", "says"),
+    [
+        ({"k": 0}, "/k", "greater than or equal to 1"),
+        ({"k": 10**9}, "/k", "less than or equal to 1000"),
+        ({"user_id": "u0", "history": ["i1"]}, "/", "Send one of them"),
+        ({"usr_id": "u0"}, "/usr_id", "not permitted"),
+        ({"user_id": ""}, "/user_id", "at least 1 character"),
+        ({"user_id": 1.5}, "/user_id", "valid"),
+        ({"history": ["i1", None]}, "/history/1", "valid"),
+    ],
+)
+def test_a_wrong_request_is_told_where_and_why(
+    client: TestClient, asked: dict[str, object], pointer: str, says: str
+) -> None:
+    response = client.post("/v1/recommendations", json=asked)
+    body = response.json()
+    assert response.status_code == 422
+    assert body["code"] == "invalid_request"
+    assert pointer in [one["pointer"] for one in body["errors"]]
+    assert any(says in one["detail"] for one in body["errors"])
+
+
+def test_every_refusal_has_the_one_shape(client: TestClient) -> None:
+    keys = {"type", "title", "status", "detail", "instance", "code", "request_id", "retryable", "errors"}
+    answers = {
+        "broken": (client.post("/v1/recommendations", content="{", headers={"content-type": "application/json"}), 400),
+        "nowhere": (client.get("/v2/anything"), 404),
+        "method": (client.get("/v1/recommendations"), 405),
+        "item": (client.get("/v1/items/none/similar"), 404),
+    }
+    for name, (response, status) in answers.items():
+        assert response.status_code == status, name
+        assert set(response.json()) == keys, name
+        assert response.headers["content-type"] == "application/problem+json", name
+        assert response.headers["x-request-id"] == response.json()["request_id"], name
+
+
+def test_an_item_id_may_hold_a_slash() -> None:
+    frame = pl.DataFrame({"user_id": ["a", "a", "b", "b"], "item_id": ["x/y", "z", "x/y", "z"]})
+    app = create_app(bb.fit(bb.read(frame), "itemknn"))
+    body = TestClient(app).get("/v1/items/x%2Fy/similar").json()
+    assert [item["item_id"] for item in body["items"]] == ["z"]
+
+
+def test_a_failure_of_ours_is_a_500_without_a_trace(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(shop, "recommend", fail)
+    response = TestClient(create_app(shop), raise_server_exceptions=False).post("/v1/recommendations", json={})
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert response.json()["retryable"] is True
+
+
+def test_health_readiness_and_version_are_told(shop: Recommender, tmp_path: Path) -> None:
+    shop.save(tmp_path / "run")
+    client = TestClient(create_app(bb.load(tmp_path / "run")))
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready", "model": "itemknn", "model_version": "000001"}
+
+
+def test_the_documentation_page_asks_no_other_host(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text.replace("https://fastapi.tiangolo.com", "")
+    script = next(part for part in page.text.split('"') if part.endswith("swagger-ui-bundle.js"))
+    assert client.get(script).status_code == 200
+
+
+def test_the_schema_names_every_route(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/v1/recommendations", "/v1/items/{item_id}/similar", "/healthz", "/readyz"}
