@@ -10,13 +10,8 @@ from bowerbird.models.graph.lightgcn import LightGCN, LightGCNConfig
 from bowerbird.nn.losses import NAMES
 from bowerbird.training import batches_for
 
+# two_by_two: user 0 chose item 0; user 1 chose items 0 and 1
 PAPER = {"loss": "bpr", "cosine": False, "temperature": 1.0, "negatives": 1, "l2": 0.0}
-
-
-@pytest.fixture
-def two_by_two(table) -> Interactions:
-    """User 0 chose item 0; user 1 chose items 0 and 1."""
-    return table([(0, 0), (1, 0), (1, 1)], 2, 2)
 
 
 @pytest.fixture(scope="module")

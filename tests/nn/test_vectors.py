@@ -99,36 +99,40 @@ def test_counts_are_of_positive_entries_and_never_zero(history: Ragged) -> None:
     assert counts(history).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("others", "l2"), [(0.1, 0.1), (1.0, 0.5), (0.0, 1e-3)])
-def test_ridge_is_the_weighted_least_squares_that_numpy_solves(history: Ragged, others: float, l2: float) -> None:
-    items = ITEMS.numpy().astype(np.float64)
-    penalty = l2 * (items**2).sum() / len(items) * np.eye(2)
+PRIOR = torch.tensor([0.5, -1.0])
+
+
+@pytest.mark.parametrize("l2", [0.1, 1.0, 30.0])
+def test_ridge_is_the_least_squares_towards_the_prior_that_numpy_solves(history: Ragged, l2: float) -> None:
+    items, prior = ITEMS.numpy().astype(np.float64), PRIOR.numpy().astype(np.float64)
+    strength = l2 * (items**2).sum() / len(items)
     expected = []
     for liked in ([0, 2], [], [2, 2]):
-        left = others * items.T @ items + penalty + sum((np.outer(items[i], items[i]) for i in liked), np.zeros((2, 2)))
-        expected.append(np.linalg.solve(left, sum((items[i] for i in liked), np.zeros(2))))
-    mine = ridge(history, ITEMS, others=others, l2=l2)
-    assert np.allclose(mine.numpy(), np.array(expected), atol=1e-5)
+        left = strength * np.eye(2) + sum((np.outer(items[i], items[i]) for i in liked), np.zeros((2, 2)))
+        expected.append(np.linalg.solve(left, sum((items[i] for i in liked), strength * prior)))
+    assert np.allclose(ridge(history, ITEMS, PRIOR, l2).numpy(), np.array(expected), atol=1e-5)
 
 
-def test_ridge_scores_chosen_items_near_one_and_others_lower() -> None:
+def test_ridge_without_a_history_is_the_prior() -> None:
+    assert torch.allclose(ridge(Ragged.empty(2), ITEMS, PRIOR, 3.0), PRIOR.expand(2, 2))
+
+
+def test_ridge_scores_chosen_items_near_one_when_nothing_is_expected() -> None:
     items = torch.eye(4)
-    vector = ridge(Ragged.of([[1, 3]]), items, others=0.1, l2=0.01)
-    scores = (vector @ items.T)[0]
-    assert scores[[1, 3]].tolist() == pytest.approx([1 / (1 + 0.1 + 0.01)] * 2)
-    assert scores[[0, 2]].tolist() == [0.0, 0.0]
+    vector = ridge(Ragged.of([[1, 3]]), items, torch.zeros(4), 0.01)
+    assert (vector @ items.T)[0].tolist() == pytest.approx([0.0, 1 / 1.01, 0.0, 1 / 1.01])
 
 
 def test_ridge_does_not_depend_on_the_scale_of_the_items() -> None:
     history = Ragged.of([[0, 2], [3]])
-    one, ten = (ridge(history, scale * ITEMS, others=0.1, l2=0.1) @ (scale * ITEMS).T for scale in (1.0, 10.0))
+    one, ten = (ridge(history, scale * ITEMS, PRIOR / scale, 0.1) @ (scale * ITEMS).T for scale in (1.0, 10.0))
     assert torch.allclose(one, ten, atol=1e-5)
 
 
 def test_ridge_answers_each_request_as_if_it_came_alone(history: Ragged) -> None:
-    together = ridge(history, ITEMS, others=0.1, l2=0.1)
+    together = ridge(history, ITEMS, PRIOR, 0.1)
     for row in range(3):
-        alone = ridge(history.take(torch.tensor([row])), ITEMS, others=0.1, l2=0.1)
+        alone = ridge(history.take(torch.tensor([row])), ITEMS, PRIOR, 0.1)
         assert torch.allclose(alone[0], together[row], atol=1e-6)
 
 

@@ -150,16 +150,11 @@ def compare(a: Report, b: Report, *, metrics: Sequence[str] | None = None, seed:
 
 
 def _targets(holdout: Holdout, who: str) -> tuple[np.ndarray, Interactions]:
-    """Return the users to ask, sorted, and their later choices: positive, new to them, of known items.
-
-    An item that any event of the history hides cannot be in the list, so it is not asked for either.
-    """
-    pairs = holdout.targets.positives
-    past, width = holdout.history, holdout.targets.n_items
-    old = [(part.user.astype(np.int64), part.item) for part in (past.positives, past.rows(past.hides))]
+    """Return the users to ask, sorted, and their later choices: positive, of known items, not hidden by the history."""
+    pairs, width = holdout.targets.positives, holdout.targets.n_items
+    hidden = holdout.history.rows(holdout.history.hides)
     repeated = np.isin(
-        pairs.user.astype(np.int64) * width + pairs.item,
-        np.concatenate([user * width + item for user, item in old]),
+        pairs.user.astype(np.int64) * width + pairs.item, hidden.user.astype(np.int64) * width + hidden.item
     )
     keep = (pairs.item < holdout.known.n_items) & ~repeated
     warm = pairs.user < holdout.known.n_users

@@ -64,7 +64,8 @@ COSINE = ("cosine_contrastive",)  # losses that only mean something for unit vec
 WHOLE = ("softmax",)  # losses over all items, which need no negatives
 SHARED = ("sampled_softmax",)  # losses whose negatives are shared by the batch, so that many cost little
 NEVER = -1e4  # a score at which every pointwise loss and its gradient are 0
-NAMES = ("bpr", "bce", "gbce", "softmax", "sampled_softmax", "cosine_contrastive")
+USUAL = {"bpr": 1, "bce": 1, "gbce": 64, "softmax": 0, "sampled_softmax": 256, "cosine_contrastive": 64}
+NAMES = tuple(USUAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class PairConfig(TrainedConfig):
 
     dim: int = 64  # embedding size D
     loss: str = "sampled_softmax"  # any of NAMES
-    negatives: int = 256  # N, drawn for the batch (sampled softmax) or for each row (the others)
+    negatives: int | None = None  # N, drawn for the batch (sampled softmax) or each row; None: as USUAL says
     temperature: float = 0.15  # scores are divided by it in the loss, but for cosine contrastive
     cosine: bool = True  # whether vectors are scaled to length 1 before they meet
     l2: float = 0.0  # weight of the penalty on the parameters of the batch
@@ -85,11 +86,17 @@ class PairConfig(TrainedConfig):
             raise ConfigError(
                 f"loss is {self.loss!r}; it must be one of {', '.join(NAMES)}.{did_you_mean(self.loss, NAMES)}"
             )
-        check(self.negatives >= 1, "negatives", self.negatives, "must be 1 or more", try_instead=256)
+        enough = self.negatives is None or self.negatives >= 1
+        check(enough, "negatives", self.negatives, "must be 1 or more", try_instead=USUAL[self.loss] or 1)
         check(self.temperature > 0, "temperature", self.temperature, "must be above 0", try_instead=0.15)
         check(self.l2 >= 0, "l2", self.l2, "must be 0 or more", try_instead=1e-4)
         unit = self.cosine or self.loss not in COSINE
         check(unit, "cosine", self.cosine, f"must be true for {self.loss}", try_instead="true")
+
+    @property
+    def draws(self) -> int:
+        """The number of negatives N: what was asked for, else what the loss usually takes."""
+        return USUAL[self.loss] if self.negatives is None else self.negatives
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Return `vectors` at length 1 where cosine is asked for."""

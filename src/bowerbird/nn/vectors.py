@@ -55,21 +55,21 @@ def counts(history: Ragged) -> Tensor:
     return torch.bincount(request, minlength=len(history)).clamp(min=1).float()
 
 
-def ridge(history: Ragged, items: Tensor, *, others: float, l2: float) -> Tensor:
-    """Return the vectors (B, D) that give chosen items 1 and all others 0, by weighted least squares.
+def ridge(history: Ragged, items: Tensor, prior: Tensor, l2: float) -> Tensor:
+    """Return request vectors (B, D) between `prior` (D,), what is expected of anyone, and the history's items.
 
-    Hu, Koren and Volinsky, ICDM 2008, equation 4: u = (w VᵀV + Σ_h v_h v_hᵀ + λ I)⁻¹ Σ_h v_h, where `others` is w
-    and `l2` is λ, relative to the mean squared length of an item vector.
+    Ridge regression towards the prior: u = (Σ_h v_h v_hᵀ + λ I)⁻¹ (Σ_h v_h + λ μ), the user's half-step of
+    alternating least squares (Hu, Koren and Volinsky, ICDM 2008, equation 4) with chosen items worth 1. λ is `l2`
+    times the mean squared length of an item vector, so that it means the same at every scale.
     """
     dim = items.shape[1]
-    gram = items.T @ items
-    scale = gram.diagonal().sum() / max(len(items), 1)
-    base = others * gram + l2 * scale * torch.eye(dim, device=items.device)
+    strength = l2 * items.square().mean() * dim
     request, item = history.positive
     chosen = items[item]  # (P, D)
     outer = (chosen[:, :, None] * chosen[:, None, :]).reshape(-1, dim * dim)
-    left = base.reshape(1, -1).repeat(len(history), 1).index_add_(0, request, outer).view(-1, dim, dim)
-    solved: Tensor = torch.linalg.solve(left, total(history, items)[:, :, None])
+    base = (strength * torch.eye(dim, device=items.device)).reshape(1, -1)
+    left = base.repeat(len(history), 1).index_add_(0, request, outer).view(-1, dim, dim)
+    solved: Tensor = torch.linalg.solve(left, (total(history, items) + strength * prior)[:, :, None])
     return solved[:, :, 0]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from bowerbird.core import (
     BundleError,
     ConfigError,
+    DataError,
     ModelConfig,
     RequestError,
     RunOptions,
@@ -270,6 +271,8 @@ class Recommender:
     ) -> None:
         """Fit the model to `past`: in closed form, or by the loop, stopping early on `valid` or after `epochs`."""
         train = self.past
+        if not len(train.positives):
+            raise DataError("there is no positive event to learn from. Declare one with event_types=….")
         self.popularity.fit(train, numpy_stream(self.run.seed, "popularity"))
         self.popularity.to(self.device)
         entry = entry_of(self.config)
@@ -302,7 +305,7 @@ class Recommender:
         """Return the same configuration trained for the chosen number of epochs on everything: the one to serve."""
         run = replace(self.run, checkpoint="")
         fresh = Recommender(self.config, events, run=run, world=self.pipeline.world)
-        fresh.learn(epochs=self.training.best_epoch if self.training else None)
+        fresh.learn(epochs=max(1, self.training.best_epoch) if self.training else None)
         fresh.measured = self.measured
         return fresh
 

@@ -28,7 +28,7 @@ class PairBatches:
         self.item = torch.from_numpy(pairs.item.astype("int64")).to(device)
         self.weight = torch.from_numpy(pairs.weight).to(device)
         self.n_items, self.batch_size = train.n_items, config.batch_size
-        self.negatives, self.loss = config.negatives, config.loss
+        self.negatives, self.loss = config.draws, config.loss
         self.seed, self.device = seed, device
         self.keys = self.user * self.n_items + self.item  # sorted, since the pairs are
         self._order: tuple[int, Tensor] = (-1, self.user)

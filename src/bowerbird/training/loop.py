@@ -114,7 +114,7 @@ def train(
                 show(result)
                 if on_epoch is not None:
                     on_epoch(result)
-                if due and result.epochs - result.best_epoch >= config.patience * config.valid_every:
+                if due and epochs is None and result.epochs - result.best_epoch >= config.patience * config.valid_every:
                     break
         except KeyboardInterrupt:
             result.interrupted = True

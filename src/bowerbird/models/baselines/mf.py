@@ -16,6 +16,8 @@ from bowerbird.features import Context, Pairs
 from bowerbird.nn.losses import PairConfig, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, grown, ridge
 
+STRANGER_L2 = 10.0  # how many choices it takes before a history outweighs what is expected of anyone
+
 
 @dataclass(frozen=True, kw_only=True)
 class MFConfig(PairConfig):
@@ -28,11 +30,14 @@ class MFConfig(PairConfig):
 class MF(DotProduct):
     """Scores a user-item pair by the dot product of their vectors."""
 
+    average: Tensor
+
     def __init__(self, config: MFConfig, schema: Schema) -> None:
         super().__init__()
         self.config = config
         self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
         self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
+        self.register_buffer("average", torch.zeros(config.dim))
 
     def prepare(self, train: Interactions) -> None:
         """Need nothing beyond the batches."""
@@ -47,20 +52,19 @@ class MF(DotProduct):
             )
         return loss
 
+    @torch.no_grad()
     def freeze(self) -> None:
-        """Need nothing beyond the parameters."""
+        """Keep the average user: what is expected of a stranger before anything is known."""
+        self.average = self.config.scaled(self.user).mean(dim=0)
 
     def query(self, context: Context) -> Tensor:
         """Return the user's vector, or for a stranger the one that ridge regression finds in the history (B, D)."""
-        items = self.item_vectors()
-        if not len(self.user):
-            return self.config.scaled(ridge(context.history, items, others=0.1, l2=0.1))
-        known = self.config.scaled(self.user[context.user.clamp(min=0)])
+        query = self.config.scaled(self.user[context.user.clamp(min=0)])
         strange = (context.user < 0).nonzero()[:, 0]
         if len(strange):
-            folded = ridge(context.history.take(strange), items, others=0.1, l2=0.1)
-            known = known.index_copy(0, strange, self.config.scaled(folded))
-        return known
+            found = ridge(context.history.take(strange), self.item_vectors(), self.average, STRANGER_L2)
+            query = query.index_copy(0, strange, self.config.scaled(found))
+        return query
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""

@@ -1,7 +1,8 @@
 """LightGCN: user and item vectors averaged over a few hops of their graph.
 
 Paper:   He et al., SIGIR 2020, arXiv:2002.02126, equations 3-8.
-Differs: the loss is a choice; the paper's is "bpr" with 1 negative, cosine off and temperature 1.
+Differs: the loss is a choice; the paper's is "bpr" with 1 negative, cosine off and temperature 1. Strangers are
+         served by new edges into the graph as it stands, on top of the average user.
 Cost:    one pass is O(hops * 2E * D) multiplies; keeps 3 * (U + I) * D numbers.
 Shapes:  U users, I items, E observed pairs, B batch rows or requests, N negatives, D embedding size.
 """
@@ -40,6 +41,7 @@ class LightGCN(DotProduct):
     users: Tensor
     items: Tensor
     outgoing: Tensor
+    average: Tensor
 
     def __init__(self, config: LightGCNConfig, schema: Schema) -> None:
         super().__init__()
@@ -49,6 +51,7 @@ class LightGCN(DotProduct):
         self.register_buffer("users", torch.zeros(schema.n_users, config.dim))  # propagated
         self.register_buffer("items", torch.zeros(schema.n_items, config.dim))
         self.register_buffer("outgoing", torch.zeros(schema.n_items, config.dim))  # what an item gives a stranger
+        self.register_buffer("average", torch.zeros(config.dim))
 
     def prepare(self, train: Interactions) -> None:
         """Hold the training graph."""
@@ -81,24 +84,26 @@ class LightGCN(DotProduct):
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Keep the propagated vectors, and for strangers what each item would send along a new edge.
+        """Keep the propagated vectors, and for strangers the average user and what each item sends along a new edge.
 
-        A stranger has no vector of their own, so equation 8 leaves the sum over layers 1 to K of what arrives; the
-        last layer of the items is not sent on. Other people's vectors are taken to stand still.
+        Equation 8 without the stranger's own vector leaves the sum over layers 1 to K of what arrives; the last
+        layer of the items is not sent on. Other people's vectors are taken to stand still.
         """
         self.users, self.items = self()
+        self.average = self.users.mean(dim=0)
         _, items = self._layers()
         sent = sum(items[1 : self.config.hops], items[0]) / (self.config.hops + 1)
         degree = self.graph.item_degree
         self.outgoing = sent * torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0)[:, None]
 
     def query(self, context: Context) -> Tensor:
-        """Return the user's vector, or for a stranger the sum of what the history's items send (B, D)."""
-        folded = total(context.history, self.outgoing) * counts(context.history).rsqrt()[:, None]
-        if len(self.users):
-            known = self.users[context.user.clamp(min=0)]
-            folded = torch.where(context.user[:, None] >= 0, known, folded)
-        return self.config.scaled(folded)
+        """Return the user's vector; for a stranger what the history's items send, on top of the average user (B, D).
+
+        The average stands for the stranger's own vector. Without it a short history says too little.
+        """
+        arrived = total(context.history, self.outgoing) * counts(context.history).rsqrt()[:, None]
+        known = self.users[context.user.clamp(min=0)]
+        return self.config.scaled(torch.where(context.user[:, None] >= 0, known, self.average + arrived))
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""
