@@ -1,11 +1,15 @@
 """Tables small enough to check by hand, for every room."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import settings
 
-from bowerbird.data import Interactions
+from bowerbird.data import Interactions, load
+from bowerbird.data.named import ROOT_VARIABLE
 
 settings.register_profile("bowerbird", deadline=None, max_examples=50)
 settings.load_profile("bowerbird")
@@ -23,3 +27,23 @@ def even_odd() -> Interactions:
     user, turn = (column.ravel() for column in np.meshgrid(np.arange(40), np.arange(5), indexing="ij"))
     item = 2 * ((user // 2 + turn) % 6) + user % 2
     return Interactions.of(pl.Series(user), pl.Series(item), time=1_000 * turn + user)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Name a folder with published data sets, as `bowerbird --data-root` does."""
+    parser.addoption("--data-root", default=os.environ.get(ROOT_VARIABLE), help="a folder that holds data sets by name")
+
+
+@pytest.fixture(scope="session")
+def data_root(request: pytest.FixtureRequest) -> Path:
+    """The folder with published data sets; tests that need it are left out, and say so, where none was named."""
+    root = request.config.getoption("--data-root")
+    if root is None:
+        pytest.skip(f"published data sets are not here: give --data-root FOLDER or set {ROOT_VARIABLE}")
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def films() -> Interactions:
+    """MovieLens 100K, which `make test` has put into the cache."""
+    return load("ml-100k")

@@ -5,12 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bowerbird.core import ModelConfig, entry_of, numpy_stream
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions
 
 Table = Callable[..., Interactions]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Let every model start from the same random numbers, whatever ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,13 @@ def test_a_disliked_item_says_nothing(table, closed) -> None:
     assert torch.equal(model.scores(Context(mixed.user, signed)), model.scores(liked))
 
 
+def test_a_person_who_only_disliked_or_looked_is_left_to_others(table, closed) -> None:
+    model = closed(EASEConfig(), table([(0, 0), (1, 0), (1, 1)], 2, 2))
+    history = Context.of_histories([[0, 1], [0], []]).history
+    signed = type(history)(history.offsets, history.item, weight=torch.tensor([1.0, -1.0, 0.0]))
+    assert model.can(Context(torch.tensor([0, 1, -1]), signed)).tolist() == [True, False, False]
+
+
 def test_new_items_foretell_nothing(table, closed) -> None:
     model = closed(EASEConfig(l2=1.0), table([(0, 0), (1, 0), (1, 1)], 2, 2))
     model.grow(2, 3)

@@ -72,9 +72,11 @@ def test_any_matrix_agrees_with_the_slow_formula(table, closed, matrix: np.ndarr
             assert scores[one, other].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_person_who_chose_nothing_is_left_to_others(table, closed) -> None:
+def test_a_person_who_only_disliked_or_looked_is_left_to_others(table, closed) -> None:
     model = closed(ItemKNNConfig(), table(THREE, 3, 3))
-    assert model.can(Context.of_histories([[0], []])).tolist() == [True, False]
+    history = Context.of_histories([[0, 1], [0], []]).history
+    signed = type(history)(history.offsets, history.item, weight=torch.tensor([1.0, -1.0, 0.0]))
+    assert model.can(Context(torch.tensor([0, 1, -1]), signed)).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(("key", "value"), [("neighbours", 0), ("shrink", -0.5)])

@@ -100,6 +100,16 @@ def test_a_mixed_batch_folds_in_strangers_only(trained: MF, halves: Interactions
         assert not torch.allclose(query[1], trained.query(context)[1], atol=1e-3)
 
 
+def test_a_stranger_is_between_the_average_user_and_the_history(trained: MF) -> None:
+    with torch.no_grad():
+        users, items = trained.config.scaled(trained.user), trained.item_vectors()
+        average = trained.config.scaled(users.mean(dim=0))
+        nothing, some, much = trained.query(Context.of_histories([[], [2], [2] * 50]))
+    assert torch.allclose(nothing, average, atol=1e-5)
+    assert average @ items[2] < some @ items[2] < much @ items[2]
+    assert much @ items[2] > 0.9
+
+
 def test_growing_adds_small_random_rows(trained: MF, halves: Interactions) -> None:
     model = MF(trained.config, halves.schema)
     model.load_state_dict(trained.state_dict())

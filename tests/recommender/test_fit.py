@@ -21,7 +21,8 @@ def split(shop: Interactions) -> Split:
 
 @pytest.fixture(scope="module")
 def trained(split: Split, quick: dict) -> bb.Recommender:
-    return bb.fit(split, "mf", run=QUIET, **quick)
+    """Return a model that was trained past its best epoch."""
+    return bb.fit(split, "mf", run=QUIET, **(quick | {"epochs": 60, "patience": 3}))
 
 
 def test_a_name_with_settings_a_config_and_a_recipe_are_the_same_thing(shop: Interactions) -> None:
@@ -65,10 +66,11 @@ def test_validation_picks_the_epoch(trained: bb.Recommender) -> None:
     values = [row["ndcg@10"] for row in training.curve]
     assert training.select == "ndcg@10"
     assert training.best == max(values)
-    assert training.best_epoch == 1 + values.index(max(values))
+    assert training.best_epoch == 1 + values.index(max(values)) == training.epochs - 3
 
 
 def test_the_model_kept_is_that_of_the_best_epoch(trained: bb.Recommender, split: Split) -> None:
+    assert trained.training.curve[-1]["ndcg@10"] < trained.training.best
     report = bb.evaluate(trained, split.valid, metrics=["ndcg@10"], intervals=False)
     assert report.metrics["ndcg@10"] == pytest.approx(trained.training.best)
 

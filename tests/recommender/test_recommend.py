@@ -211,8 +211,11 @@ def test_recommend_all_writes_what_each_user_would_be_shown(
 def test_recommend_all_draws_ties_from_the_runs_seed(shop: Interactions, tmp_path: Path) -> None:
     rec = bb.fit(shop, "popularity", run=bb.RunOptions(seed=3))
     rec.recommend_all(k=5, out=tmp_path / "all.parquet")
-    shown = rec.recommend(rec.user_ids.values.to_list(), k=5).to_polars()
-    assert pl.read_parquet(tmp_path / "all.parquet")["item_id"].equals(shown["item_id"])
+    everyone = rec.user_ids.values.to_list()
+    shown = rec.recommend(everyone, k=5).to_polars()["item_id"]
+    assert pl.read_parquet(tmp_path / "all.parquet")["item_id"].equals(shown)
+    other = bb.fit(shop, "popularity", run=bb.RunOptions(seed=4)).recommend(everyone, k=5).to_polars()["item_id"]
+    assert not other.equals(shown)
 
 
 def test_recommend_all_leaves_out_places_that_cannot_be_filled(rec: bb.Recommender, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bowerbird.cli.output import err, out, say, show_table
+from bowerbird.cli.output import err, out, say, show_json, show_table
 from bowerbird.core import RunOptions
 from bowerbird.data import Interactions, Split, load, split
 from bowerbird.evaluation import Report, compare, evaluate
@@ -43,24 +43,36 @@ class Row:
         state = self.recommender.model.state_dict().values()
         return sum(float(one.numel() * one.element_size()) for one in state) / 1e6
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "model": self.model,
+            "valid": self.valid.to_dict(),
+            "tests": [report.to_dict() for report in self.tests],
+            "seconds": {"train": self.seconds},
+            "megabytes": self.megabytes,
+        }
 
-def run_demo(data: str, data_root: str | None, out_dir: Path, port: int) -> Recommender:
+
+def run_demo(data: str, data_root: str | None, out_dir: Path, port: int, *, as_json: bool) -> Recommender:
     """Run the whole walk; return the pick, trained on everything and saved."""
     events = load(data, data_root=data_root)
-    out.print(
+    say(
         f"\n[bold]ml-100k[/]: {len(events):,} ratings by {events.n_users} people of {events.n_items:,} films. "
-        "Every rating counts as a choice; a reason says liked for four stars and more.\n",
-        highlight=False,
+        "Every rating counts as a choice; a reason says liked for four stars and more.\n"
     )
     per_user = split(events, "per-user", valid=0.1, test=0.2)
     temporal = split(events, "temporal", valid=0.1, test=0.1, warmup=WARMUP)
     rows = list(_measured(per_user, temporal))
-    _show_comparison(rows, (per_user, temporal))
     pick, sentence = _pick(rows)
-    out.print(f"\n[bold]The pick: {pick.model}.[/] {sentence}\n", highlight=False)
     served = pick.recommender.refit(events)
     served.measured = pick.tests[0].to_dict() | {"trained_on": "the train and validation parts"}
     served.save(out_dir)
+    if as_json:
+        show_json({"models": [row.to_dict() for row in rows], "pick": pick.model, "why": sentence, "out": str(out_dir)})
+        return served
+    _show_comparison(rows, (per_user, temporal))
+    out.print(f"\n[bold]The pick: {pick.model}.[/] {sentence}\n", highlight=False)
     user = _a_person(events)
     _show_person(served, user)
     _show_stranger(served)

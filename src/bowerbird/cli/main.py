@@ -266,12 +266,13 @@ def demo(
     data: Annotated[str, typer.Option("--data", help="ml-100k, or the owner's own ml-100k.zip.")] = "ml-100k",
     data_root: Root = None,
     port: Annotated[int, typer.Option(help="The port.")] = 8321,
+    json: Json = False,
 ) -> None:
     """Compare five models on ml-100k, pick one, show what it recommends and why, and serve it."""
     from bowerbird.cli.demo import run_demo
     from bowerbird.cli.serving import run_server
 
-    recommender = run_demo(data, data_root, out_dir, port)
+    recommender = run_demo(data, data_root, out_dir, port, as_json=json)
     if serve:
         run_server(recommender, "127.0.0.1", port)
 

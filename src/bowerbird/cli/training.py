@@ -31,6 +31,9 @@ def run_training(
     seconds = time.perf_counter() - started
     report = evaluate(recommender, split.valid, seed=recipe.run.seed)
     recommender.measured = report.to_dict() | {"trained_on": "the train part", "split": split.protocol}
+    if recommender.training is not None and recommender.training.interrupted:
+        say(f"stopped at epoch {recommender.training.epochs}; the best so far is kept, and not trained on everything")
+        refit = False
     if refit:
         recommender = recommender.refit(events)
     version = recommender.save(out_dir) if out_dir is not None else None

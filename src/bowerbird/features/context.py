@@ -66,6 +66,13 @@ class Ragged:
         keep = self.weight > 0
         return self.request[keep], self.item[keep]
 
+    @property
+    def speaks(self) -> Tensor:
+        """Which lists have an entry that speaks for its item, bool (B,)."""
+        if self.weight is None:
+            return self.lengths > 0
+        return torch.bincount(self.positive[0], minlength=len(self)) > 0
+
     def take(self, index: Tensor) -> "Ragged":
         """Return the lists at `index` (int64), in that order."""
         lengths = self.lengths[index]

@@ -26,7 +26,7 @@ class DotProduct(nn.Module):
 
     def can(self, context: Context) -> Tensor:
         """Return which requests are of a known user, or have a history or seeds, bool (B,)."""
-        return ((context.user >= 0) & (context.seeds is None)) | (context.asked.lengths > 0)
+        return ((context.user >= 0) & (context.seeds is None)) | context.asked.speaks
 
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         """Return scores of all items (B, I) or of the listed ones (B, n)."""

@@ -52,8 +52,8 @@ class EASE(nn.Module):
         self.weights = weights
 
     def can(self, context: Context) -> Tensor:
-        """Return which requests have a history or seeds, bool (B,)."""
-        return context.asked.lengths > 0
+        """Return which requests have a history or seeds that speak for something, bool (B,)."""
+        return context.asked.speaks
 
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         """Return summed weights from the history or seeds (B, I) or (B, n)."""

@@ -63,8 +63,8 @@ class ItemKNN(nn.Module):
             self.neighbour[start:stop], self.similarity[start:stop] = column.int(), value
 
     def can(self, context: Context) -> Tensor:
-        """Return which requests have a history or seeds, bool (B,)."""
-        return context.asked.lengths > 0
+        """Return which requests have a history or seeds that speak for something, bool (B,)."""
+        return context.asked.speaks
 
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         """Return summed similarities to the history or seeds (B, I) or (B, n)."""

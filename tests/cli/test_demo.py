@@ -1,0 +1,40 @@
+"""The demo, whole, as a newcomer runs it."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_compares_picks_explains_and_saves(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "bowerbird", "demo", "--no-serve", "--out", "run"]
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = " ".join(ran.stdout.split())
+    for model in ("popularity", "itemknn", "ease", "mf", "lightgcn"):
+        assert model in said
+    assert "n = 943" in said
+    assert "The pick: " in said
+    assert "because you liked" in said
+    assert "A stranger who chose Star Wars (1977)" in said
+    assert (tmp_path / "run" / "current").read_text() == "000001"
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    assert peak <= 600, f"{peak:.0f} MB"
+
+
+@pytest.mark.slow
+def test_the_demo_speaks_json_and_its_pick_follows_its_own_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bowerbird.cli import demo
+
+    monkeypatch.setattr(demo, "MODELS", ("popularity", "itemknn", "ease"))
+    demo.run_demo("ml-100k", None, tmp_path / "run", 8321, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    valid = {row["model"]: row["valid"]["metrics"]["ndcg@10"] for row in found["models"]}
+    assert valid["popularity"] < min(valid["itemknn"], valid["ease"])
+    assert found["pick"] in ("itemknn", "ease")
+    assert found["models"][0]["tests"][0]["users"] == 943
