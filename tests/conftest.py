@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and two thread pools on one core crawl
+
 import numpy as np
 import polars as pl
 import pytest

@@ -338,3 +338,17 @@ def test_places_are_filled_with_items_that_were_not_seen(name: str) -> None:
     assert frame.height == 10 * past.n_users
     assert frame.n_unique(["user_id", "item_id"]) == frame.height
     assert frame["rank"].to_list() == list(range(1, 11)) * past.n_users
+
+
+@every_model
+def test_gives_each_place_a_reason_that_names_the_past_or_popularity(name: str) -> None:
+    rec, past = fitted(name), halves().train
+    users = [past.user_ids[row] for row in (0, 1)]
+    for slates in (rec.recommend(users, k=5, explain=True), rec.recommend(k=5, explain=True)):
+        frame = slates.to_polars()
+        assert frame["reason"].null_count() == 0
+        assert [len(reasons) for reasons in slates.reasons] == [5] * len(slates)
+    own = set(past.item_ids.names(past.item[past.user == 0]))
+    named = {item for reason in rec.recommend(users[:1], k=5, explain=True).reasons[0] for item, _ in reason.items}
+    assert named <= own
+    assert bool(named) == (name != "popularity")

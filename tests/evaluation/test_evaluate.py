@@ -90,7 +90,7 @@ def test_blocks_of_users_give_the_same_figures_as_one_block(
     scorer = fixed_scorer(distinct_scores(cut), cut)
     whole = evaluate(scorer, cut)
     sampled = evaluate(fixed_scorer(target_table(cut), cut), cut, sampled=3, k=20)
-    monkeypatch.setattr(report_module, "BLOCK_NUMBERS", 3 * cut.targets.n_items)
+    monkeypatch.setattr(report_module, "block_size", lambda n_items: 3)
     assert evaluate(scorer, cut).per_user.equals(whole.per_user)
     blocked = evaluate(fixed_scorer(target_table(cut), cut), cut, sampled=3, k=20)
     assert blocked.metrics["recall@20"] == sampled.metrics["recall@20"] == 1.0

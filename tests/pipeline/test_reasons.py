@@ -102,5 +102,5 @@ def test_every_filled_place_has_a_reason_and_no_empty_one(alike, past: Interacti
 def test_blocks_change_nothing(alike, past: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     context = Context.of_users(np.array([0, 1, 2], np.int32), past)
     whole = reasons_of(alike, context, past, k=2)
-    monkeypatch.setattr(reasons, "BLOCK", 1)
+    monkeypatch.setattr(reasons, "block_size", lambda n_items: 1)
     assert reasons_of(alike, context, past, k=2) == whole

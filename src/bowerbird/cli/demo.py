@@ -106,7 +106,7 @@ def _measured(per_user: Split, temporal: Split) -> Iterator[Row]:
 
 
 def _show_comparison(rows: list[Row], splits: tuple[Split, Split]) -> None:
-    heads = ["each one's\nlast 20 %", "later, of\nthe known", "later, of\nstrangers"]
+    heads = ["(1) own\nlast 20 %", "(2) later,\nknown", "(3) later,\nstrangers"]
     counts = [report.n_users for report in rows[0].tests]
     columns = [f"{head}\nn = {count}" for head, count in zip(heads, counts, strict=True)]
     cells = []
@@ -114,21 +114,21 @@ def _show_comparison(rows: list[Row], splits: tuple[Split, Split]) -> None:
         figures = []
         for report in row.tests:
             low, high = report.intervals[METRIC]
-            figures.append(f"{report.metrics[METRIC]:.3f}\n{low:.3f}–{high:.3f}")
+            figures.append(f"{report.metrics[METRIC]:.3f}\n{low:.3f}–{high:.3f}".replace("0.", "."))
         coverage = f"{row.tests[0].metrics['coverage@10']:.0%}"
         cost = [f"{row.seconds:.1f}", f"{row.tests[0].ms_per_user:.2f}", f"{row.megabytes:.1f}"]
         cells.append([row.model, *figures, coverage, *cost])
     title = "NDCG@10 on test, with 95 % intervals"
     show_table(title, ("model", *columns, "cover-\nage", "train\ns", "ms per\nuser", "MB"), cells)
     out.print(
-        "  1  each person's last 20 % by time: others' futures are visible to training\n"
-        "  2  one moment for all: people known before it, asked about what they chose after it\n"
-        f"  3  the same moment: people who came after it, served from their own first {WARMUP} choices\n"
-        "  coverage, seconds, milliseconds and MB belong to the first column",
+        "(1) each person's last 20 % by time: others' futures are visible to training\n"
+        "(2) one moment for all: people known before it, and what they chose after it\n"
+        f"(3) the same moment: people who came later, after their own first {WARMUP} choices\n"
+        "coverage, seconds, milliseconds and MB belong to (1)",
         highlight=False,
     )
     for one in splits:
-        say(f"[dim]  {one.protocol} ranking=full masked=history k=10 seed=0[/]")
+        say(f"[dim]{one.protocol} ranking=full masked=history k=10 seed=0[/]")
 
 
 def _pick(rows: list[Row]) -> tuple[Row, str]:

@@ -17,9 +17,8 @@ from bowerbird.data import Holdout, Interactions
 from bowerbird.evaluation.metrics import METRICS, beyond_accuracy, parse
 from bowerbird.evaluation.statistics import Difference, holm, interval, paired
 from bowerbird.features import Context
-from bowerbird.retrieval import hide_seen, top_k
+from bowerbird.retrieval import block_size, hide_seen, top_k
 
-BLOCK_NUMBERS = 24_000_000  # scores held at once: 96 MB
 WHO = ("all", "warm", "strangers")
 
 
@@ -211,7 +210,7 @@ class _Asked:
 
 def _lists(scorer: Scorer, asked: _Asked, k: int, draw: torch.Generator, sampled: int | None) -> Iterator[Tensor]:
     """Yield the best k item rows of blocks of users (b, k)."""
-    size = max(1, BLOCK_NUMBERS // max(asked.n_items, 1))
+    size = block_size(asked.n_items)
     device = scorer.device
     hides, out = asked.hides.to(device), ~asked.candidate.to(device)
     with torch.no_grad():

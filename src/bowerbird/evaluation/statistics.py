@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK = 4_000_000  # draws held at once
+BLOCK = 1_000_000  # draws held at once
 
 
 def resampled_means(values: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:

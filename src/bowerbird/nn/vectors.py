@@ -46,7 +46,8 @@ class DotProduct(nn.Module):
 def total(history: Ragged, table: Tensor) -> Tensor:
     """Return the sum of `table` (I, D) over each request's positive entries (B, D)."""
     request, item = history.positive
-    return table.new_zeros(len(history), table.shape[1]).index_add_(0, request, table[item])
+    starts = torch.searchsorted(request, torch.arange(len(history), device=request.device))
+    return functional.embedding_bag(item, table, starts, mode="sum")  # no row of the table is copied
 
 
 def counts(history: Ragged) -> Tensor:

@@ -8,16 +8,18 @@ Shapes: B requests, k places, H history entries of all requests.
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bowerbird.core import Reason
 from bowerbird.data import Interactions
 from bowerbird.features import Context, Ragged, Retriever
 from bowerbird.pipeline.pipeline import Slate
+from bowerbird.retrieval import block_size
 
 MOST = 3  # past items named in the data of a reason; the sentence names the first
-BLOCK = 4096  # past items asked at once
 
 
+@torch.no_grad()
 def explain(
     model: Retriever, context: Context, slate: Slate, past: Interactions, people: np.ndarray
 ) -> list[list[Reason]]:
@@ -25,7 +27,7 @@ def explain(
     history = context.history
     request, item = history.positive
     phrases = _phrases(history, past)
-    said = _likeness(model, request, item, slate)
+    said = _likeness(model, request, item, slate, block_size(past.n_items))
     offsets = np.searchsorted(request.cpu().numpy(), np.arange(len(context) + 1))
     past_items = item.cpu().numpy()
     answers = []
@@ -41,19 +43,19 @@ def explain(
     return answers
 
 
-def _likeness(model: Retriever, request: torch.Tensor, item: torch.Tensor, slate: Slate) -> np.ndarray:
+def _likeness(model: Retriever, request: Tensor, item: Tensor, slate: Slate, block: int) -> np.ndarray:
     """Return how strongly each positive history entry speaks for each place of its request's slate, (P, k)."""
     said = np.zeros((len(item), slate.items.shape[1]), np.float32)
-    one = torch.arange(BLOCK + 1, device=item.device)
-    for start in range(0, len(item), BLOCK):
-        part = item[start : start + BLOCK]
+    one = torch.arange(block + 1, device=item.device)
+    for start in range(0, len(item), block):
+        part = item[start : start + block]
         seeds = Ragged(one[: len(part) + 1], part)
         nobody = Context.nobody(len(part)).to(item.device)
         asked = Context(nobody.user, nobody.history, seeds)
         if not bool(model.can(asked).all()):
             return said
-        targets = slate.items[request[start : start + BLOCK]].clamp(min=0)
-        said[start : start + BLOCK] = model.scores(asked, targets).cpu().numpy()
+        targets = slate.items[request[start : start + block]].clamp(min=0)
+        said[start : start + block] = model.scores(asked, targets).cpu().numpy()
     return said
 
 

@@ -42,12 +42,12 @@ from bowerbird.pipeline import Ladder, Pipeline, Slate
 from bowerbird.pipeline import explain as reasons_for
 from bowerbird.recommender.recipe import Recipe
 from bowerbird.recommender.slates import Slates
+from bowerbird.retrieval import block_size
 from bowerbird.store import bundles, histories
 from bowerbird.training import Training, batches_for, device_of
 from bowerbird.training import train as train_loop
 
 MOST = 10_000  # places of a slate
-BLOCK_NUMBERS = 24_000_000  # scores held at once when everybody is asked for: 96 MB
 
 
 class Recommender:
@@ -178,7 +178,7 @@ class Recommender:
         return written
 
     def _everyone(self, k: int) -> Iterator[tuple[int, Slate, np.ndarray]]:
-        size = max(1, BLOCK_NUMBERS // max(len(self.item_ids), 1))
+        size = block_size(len(self.item_ids))
         for start in range(0, len(self.user_ids), size):
             users = np.arange(start, min(start + size, len(self.user_ids)), dtype=np.int32)
             yield int(users[-1]) + 1, self._slate(self._of_users(users), k), users

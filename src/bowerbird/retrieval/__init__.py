@@ -1,5 +1,5 @@
 """Finding the best items: exact top-k in blocks."""
 
-from bowerbird.retrieval.topk import hide_seen, top_k
+from bowerbird.retrieval.topk import block_size, hide_seen, top_k
 
-__all__ = ["hide_seen", "top_k"]
+__all__ = ["block_size", "hide_seen", "top_k"]

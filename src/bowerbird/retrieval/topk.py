@@ -11,6 +11,13 @@ from torch import Tensor
 from bowerbird.core import ScoreError
 from bowerbird.features import Ragged
 
+BLOCK_NUMBERS, BLOCK_REQUESTS = 24_000_000, 512  # scores held at once: 96 MB; and requests, whose histories count too
+
+
+def block_size(n_items: int) -> int:
+    """Return how many requests to score at once so that a block stays small beside the model."""
+    return max(1, min(BLOCK_REQUESTS, BLOCK_NUMBERS // max(n_items, 1)))
+
 
 def top_k(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the k best scores and their columns, best first, (B, k) each; column −1 where none is left.

@@ -26,7 +26,8 @@ class LightGCNConfig(PairConfig):
 
     hops: int = 3  # graph layers; 0 leaves plain matrix factorisation
     l2: float = 1e-4
-    learning_rate: float = 5e-3
+    batch_size: int = 4096
+    learning_rate: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()
