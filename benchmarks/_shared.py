@@ -12,7 +12,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ BAR = re.compile(r"^\s*([\w@.+-]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
 def parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all benchmarks share."""
     options = argparse.ArgumentParser(description=description)
-    options.add_argument("--data", required=True, help="a folder or file in the format this benchmark reads")
+    options.add_argument("--data", help="a folder or file in the format this benchmark reads")
     options.add_argument("--model", default="lightgcn", help="a name from `bowerbird models`")
     options.add_argument("--recipe", help="a TOML file whose [model] section sets hyper-parameters")
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter")
@@ -42,11 +42,15 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options.add_argument("--save", action="store_true", help="append the row to results/")
+    options.add_argument("--table", action="store_true", help="print the kept rows beside published figures, and end")
     return options
 
 
 def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], dict[str, Any]]) -> int:
     """Run a benchmark: print its row, keep it where asked, and return the exit status its bars call for."""
+    if not options.data:
+        print("--data is needed: a folder or file in the format this benchmark reads.", file=sys.stderr)
+        return 2
     torch.set_num_threads(options.threads)
     try:
         bars = [_bar(text) for text in options.require]
@@ -68,6 +72,24 @@ def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], di
     if options.json:
         print(json.dumps(row))
     return 1 if failed else 0
+
+
+def table(benchmark: str, published: Mapping[tuple[str, str], Mapping[str, float]]) -> int:
+    """Print every kept row of a benchmark, with the published figures of its (data, model) below its own."""
+    kept = RESULTS / f"{benchmark}.jsonl"
+    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    for row in rows:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in row["metrics"].items())
+        print(f"{row['date']}  {row['data']}  {row['model']}  {row['report']}  {figures}")
+        print(f"            {row['protocol']}")
+        there = published.get((row["data"], row["model"]), {})
+        if there:
+            print(
+                "            published, on test: " + ", ".join(f"{name} {value:.4f}" for name, value in there.items())
+            )
+        for name, peer in row.get("peers", {}).items():
+            print(f"            {name}: " + ", ".join(f"{key} {value}" for key, value in peer.items()))
+    return 0
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -105,7 +105,7 @@ def evaluate(
     deepest = max([depth for _, depth in parsed.values()] + depths)
     users, targets = _targets(holdout, who)
     if not len(users):
-        raise ConfigError(f'no user of the {holdout.name} part is left to ask with who="{who}".')
+        raise ConfigError(f'no user of the {holdout.name} part is left to ask with who="{who}". Take larger shares.')
     asked = _Asked.of(scorer, holdout, users, targets)
     draw = torch_stream(seed, "ties", device=scorer.device)
     started = time.perf_counter()
