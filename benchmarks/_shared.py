@@ -66,7 +66,11 @@ def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], di
         with open(RESULTS / f"{row['benchmark']}.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
     _show(row)
-    failed = [text for text, *bar in bars if not _holds(row, *bar)]
+    try:
+        failed = [text for text, *bar in bars if not _holds(row, *bar)]
+    except BowerbirdError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
     for text in failed:
         print(f"bar not reached: {text}", file=sys.stderr)
     if options.json:
@@ -94,6 +98,9 @@ def table(benchmark: str, published: Mapping[tuple[str, str], Mapping[str, float
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:
     """Return KEY=VALUE pairs as a mapping."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise BowerbirdError(f"--set {pair} has no value. Write --set key=value.")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
@@ -145,7 +152,7 @@ def _holds(row: dict[str, Any], name: str, sign: str, value: float) -> bool:
     place: Any = row["metrics"] if name in row["metrics"] else row
     for part in [name] if name in row["metrics"] else name.split("."):
         if part not in place:
-            raise SystemExit(f"--require names {name}, which this benchmark does not report.")
+            raise BowerbirdError(f"--require names {name}, which this benchmark does not report.")
         place = place[part]
     return bool(place >= value if sign == ">=" else place <= value)
 

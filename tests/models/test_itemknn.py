@@ -53,7 +53,7 @@ def test_only_the_nearest_neighbours_are_kept(table, closed) -> None:
 def test_blocks_change_nothing(table, closed, monkeypatch: pytest.MonkeyPatch) -> None:
     past = table(THREE, 3, 3)
     whole = closed(ItemKNNConfig(), past)
-    monkeypatch.setattr(itemknn, "BLOCK", 2)
+    monkeypatch.setattr(itemknn, "block_size", lambda n_items: 2)
     blocks = closed(ItemKNNConfig(), past)
     asked = Context.of_histories([[0], [1], [2]])
     assert torch.equal(whole.scores(asked), blocks.scores(asked))

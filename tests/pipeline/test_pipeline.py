@@ -10,6 +10,8 @@ from bowerbird.core import ScoreError
 from bowerbird.features import Context, Ragged
 from bowerbird.pipeline import Greedy, Ladder, Pipeline
 
+N_ITEMS = 4
+
 
 class Ticking:
     """A world whose clock moves on by one second each time it is read."""
@@ -23,6 +25,9 @@ class Ticking:
 
 class Reversed:
     """Shows the candidates worst first, and is half sure of it."""
+
+    def depth(self, k: int) -> int:
+        return k
 
     def choose(
         self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
@@ -57,7 +62,7 @@ class Shuffled(Reversed):
 @pytest.fixture
 def pipeline(known, always) -> Pipeline:
     """A pipeline in which events of type 0 hide their item and events of type 1 do not."""
-    return Pipeline(Ladder({"model": known, "popularity": always}), [True, False])
+    return Pipeline(Ladder({"model": known, "popularity": always}), N_ITEMS, [True, False])
 
 
 def of(user: int, history: list[int] | None = None, events: list[int] | None = None) -> Context:
@@ -83,7 +88,7 @@ def test_only_event_types_that_hide_hide_their_item(pipeline: Pipeline) -> None:
 
 
 def test_seeds_are_hidden_like_the_history(sums) -> None:
-    slate = Pipeline(Ladder({"model": sums}), [True]).run(Context.of_seeds([[0]]), 4)
+    slate = Pipeline(Ladder({"model": sums}), N_ITEMS, [True]).run(Context.of_seeds([[0]]), 4)
     assert slate.items.tolist() == [[1, 2, 3, -1]]
 
 
@@ -114,7 +119,7 @@ def test_a_request_that_nobody_can_answer_gets_an_empty_slate(pipeline: Pipeline
 
 def test_equal_scores_are_drawn_by_the_seed(always) -> None:
     always.rows = torch.zeros(1, 50)
-    pipeline = Pipeline(Ladder({"popularity": always}), [True])
+    pipeline = Pipeline(Ladder({"popularity": always}), N_ITEMS, [True])
 
     def run(seed: int) -> list[int]:
         return pipeline.run(Context.nobody(), 5, seed=seed).items[0].tolist()
@@ -137,7 +142,7 @@ def test_a_score_that_is_not_a_number_is_an_error(pipeline: Pipeline, known) -> 
 
 
 def test_the_trace_counts_what_left_each_stage(known, always) -> None:
-    pipeline = Pipeline(Ladder({"model": known, "popularity": always}), [True], world=Ticking())
+    pipeline = Pipeline(Ladder({"model": known, "popularity": always}), N_ITEMS, [True], world=Ticking())
     trace = pipeline.run(of(0, [0]), 5, allowed=torch.tensor([True, True, True, False])).trace
     assert [(step.stage, step.candidates) for step in trace] == [("source", 4), ("filter", 2), ("slate", 2)]
     assert [step.ms for step in trace] == [1000.0, 1000.0, 1000.0]
@@ -155,7 +160,7 @@ def test_greedy_takes_no_more_than_k() -> None:
 
 
 def test_a_policy_that_reorders_keeps_each_items_score(known) -> None:
-    pipeline = Pipeline(Ladder({"model": known}), [True], policy=Reversed())
+    pipeline = Pipeline(Ladder({"model": known}), N_ITEMS, [True], policy=Reversed())
     slate = pipeline.run(Context(torch.tensor([0, 1]), Ragged.of([[0], []])), 3)
     assert slate.items.tolist() == [[3, 2, 1], [1, 2, 3]]
     assert slate.scores.tolist() == [[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]
@@ -163,7 +168,7 @@ def test_a_policy_that_reorders_keeps_each_items_score(known) -> None:
 
 
 def test_a_policy_draws_from_the_seed(known) -> None:
-    pipeline = Pipeline(Ladder({"model": known}), [True], policy=Shuffled())
+    pipeline = Pipeline(Ladder({"model": known}), N_ITEMS, [True], policy=Shuffled())
     context = Context(torch.zeros(30, dtype=torch.int64), Ragged.empty(30))
     slate = pipeline.run(context, 3, seed=4)
     assert torch.equal(slate.items, pipeline.run(context, 3, seed=4).items)
@@ -172,6 +177,31 @@ def test_a_policy_draws_from_the_seed(known) -> None:
 
 
 def test_a_place_that_a_policy_leaves_empty_has_no_score(known) -> None:
-    slate = Pipeline(Ladder({"model": known}), [True], policy=OnlyTheBest()).run(of(0), 3)
+    slate = Pipeline(Ladder({"model": known}), N_ITEMS, [True], policy=OnlyTheBest()).run(of(0), 3)
     assert slate.items.tolist() == [[0, -1, -1]]
     assert slate.scores.tolist() == [[4.0, -torch.inf, -torch.inf]]
+
+
+def test_a_policy_may_choose_from_more_than_it_shows(known) -> None:
+    class Fourth(Reversed):
+        def depth(self, k: int) -> int:
+            return 4
+
+        def choose(
+            self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
+        ) -> tuple[Tensor, Tensor]:
+            return candidates[:, 3:], torch.full((len(candidates), 1), 0.25)
+
+    slate = Pipeline(Ladder({"model": known}), N_ITEMS, [True], policy=Fourth()).run(of(1, 0), 1)
+    assert slate.items.tolist() == [[0], [3]]
+    assert slate.scores.tolist() == [[1.0], [1.0]]
+
+
+def test_many_requests_are_answered_in_blocks_as_they_are_alone(pipeline: Pipeline, monkeypatch) -> None:
+    context = Context(torch.tensor([0, 1, -1, 1, 0]), Ragged.of([[0], [], [2], [3], []]))
+    whole = pipeline.run(context, 3)
+    monkeypatch.setattr("bowerbird.pipeline.pipeline.block_size", lambda n_items: 2)
+    blocked = pipeline.run(context, 3)
+    assert torch.equal(blocked.items, whole.items)
+    assert torch.equal(blocked.rung, whole.rung)
+    assert [step.candidates for step in blocked.trace] == [step.candidates for step in whole.trace]

@@ -33,7 +33,7 @@ def alike(sums):
 
 
 def reasons_of(model, context: Context, past: Interactions, k: int = 1) -> list[list[Reason]]:
-    slate = Pipeline(Ladder({"model": model}), [True] * 3).run(context, k)
+    slate = Pipeline(Ladder({"model": model}), past.n_items, [True] * 3).run(context, k)
     return explain(model, context, slate, past, PEOPLE)
 
 

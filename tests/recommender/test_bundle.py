@@ -84,7 +84,7 @@ def test_a_bundle_holds_no_event_and_no_past(saved: Path, rec: bb.Recommender) -
     assert items.columns == ["item_id", "title", "price"]
     assert (users.n_unique(), items.n_unique()) == (len(users), len(items)) == (30, 20)
     shapes = {name: array.shape for name, array in load_file(bundle / "weights.safetensors").items()}
-    assert shapes == {"model.weights": (20, 20), "popularity.people": (20,)}
+    assert shapes == {"model.weights": (20, 20), "popularity.counts": (20,)}
     manifest = (bundle / "manifest.json").read_text()
     assert "customer-" not in manifest
     assert "article-" not in manifest

@@ -58,7 +58,7 @@ def test_an_unknown_setting_is_refused_with_the_closest_one(shop: Interactions) 
 
 def test_a_split_trains_on_its_train_part_only(split: Split, shop: Interactions) -> None:
     rec = bb.fit(split, "popularity")
-    assert rec.model.people.sum().item() == len(split.train.positives) < len(shop.positives)
+    assert rec.model.counts.sum().item() == len(split.train.positives) < len(shop.positives)
 
 
 def test_validation_picks_the_epoch(trained: bb.Recommender) -> None:

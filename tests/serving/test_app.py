@@ -9,9 +9,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 import bowerbird as bb
+from bowerbird.core import ScoreError
 from bowerbird.data import Interactions
 from bowerbird.recommender import Recommender
 from bowerbird.serving import create_app
+
+BASE = "http://127.0.0.1:8321"
 
 
 def _shop() -> Interactions:
@@ -30,7 +33,7 @@ def shop() -> Recommender:
 
 @pytest.fixture
 def client(shop: Recommender) -> Iterator[TestClient]:
-    with TestClient(create_app(shop), raise_server_exceptions=False) as client:
+    with TestClient(create_app(shop), base_url=BASE, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -93,6 +96,8 @@ def test_every_refusal_has_the_one_shape(client: TestClient) -> None:
         "broken": (client.post("/v1/recommendations", content="{", headers={"content-type": "application/json"}), 400),
         "nowhere": (client.get("/v2/anything"), 404),
         "method": (client.get("/v1/recommendations"), 405),
+        "host": (client.get("/healthz", headers={"host": "evil.example"}), 403),
+        "size": (client.post("/v1/recommendations", content=b" " * 4_000_001), 413),
         "item": (client.get("/v1/items/none/similar"), 404),
     }
     for name, (response, status) in answers.items():
@@ -100,12 +105,13 @@ def test_every_refusal_has_the_one_shape(client: TestClient) -> None:
         assert set(response.json()) == keys, name
         assert response.headers["content-type"] == "application/problem+json", name
         assert response.headers["x-request-id"] == response.json()["request_id"], name
+    assert answers["method"][0].headers["allow"] == "POST"
 
 
 def test_an_item_id_may_hold_a_slash() -> None:
     frame = pl.DataFrame({"user_id": ["a", "a", "b", "b"], "item_id": ["x/y", "z", "x/y", "z"]})
     app = create_app(bb.fit(bb.read(frame), "itemknn"))
-    body = TestClient(app).get("/v1/items/x%2Fy/similar").json()
+    body = TestClient(app, base_url=BASE).get("/v1/items/x%2Fy/similar").json()
     assert [item["item_id"] for item in body["items"]] == ["z"]
 
 
@@ -113,16 +119,29 @@ def test_a_failure_of_ours_is_a_500_without_a_trace(shop: Recommender, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret detail")
 
+    client = TestClient(create_app(shop), base_url=BASE, raise_server_exceptions=False)
     monkeypatch.setattr(shop, "recommend", fail)
-    response = TestClient(create_app(shop), raise_server_exceptions=False).post("/v1/recommendations", json={})
+    response = client.post("/v1/recommendations", json={})
     assert response.status_code == 500
     assert "secret" not in response.text
     assert response.json()["retryable"] is True
 
 
+def test_a_score_that_is_no_number_is_our_failure_not_the_callers(
+    shop: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(create_app(shop), base_url=BASE, raise_server_exceptions=False)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ScoreError("the score of item row 3 is not a number.")
+
+    monkeypatch.setattr(shop, "recommend", fail)
+    assert client.post("/v1/recommendations", json={}).status_code == 500
+
+
 def test_health_readiness_and_version_are_told(shop: Recommender, tmp_path: Path) -> None:
     shop.save(tmp_path / "run")
-    client = TestClient(create_app(bb.load(tmp_path / "run")))
+    client = TestClient(create_app(bb.load(tmp_path / "run")), base_url=BASE)
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready", "model": "itemknn", "model_version": "000001"}
 

@@ -27,6 +27,7 @@ class Target:
 
     value: Tensor
     weight: Tensor
+    whole: Tensor | None = None
 
 
 class Targets:
@@ -314,25 +315,25 @@ def test_stopping_early_gives_the_parameters_of_as_many_epochs_exactly(even_odd:
 
 def gradient(model: Any, batch: Any) -> dict[str, Tensor]:
     model.zero_grad()
-    loss = (model.loss(batch) * batch.weight).sum() / batch.weight.sum()
+    loss = (model.loss(batch) * batch.weight).sum() / batch.whole
     loss.backward()
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn"])
 @pytest.mark.parametrize("loss", NAMES)
-def test_the_mean_gradient_of_two_workers_is_that_of_the_whole_batch(
+def test_the_gradients_of_two_workers_sum_to_that_of_the_whole_batch(
     even_odd: Interactions, name: str, loss: str
 ) -> None:
-    options = {"dim": 8, "loss": loss, "batch_size": 40, "negatives": 8, "l2": 1e-3}
+    options = {"dim": 8, "loss": loss, "batch_size": 41, "negatives": 8, "l2": 1e-3}
     setting: Any = MFConfig(**options) if name == "mf" else LightGCNConfig(**options)
     model: Any = MF(setting, even_odd.schema) if name == "mf" else LightGCN(setting, even_odd.schema)
     model.prepare(even_odd)
     batches = PairBatches(even_odd, setting, seed=0, device="cpu")
     whole, *parts = (gradient(model, batches.batch(0, 1, shard)) for shard in ((0, 1), (0, 2), (1, 2)))
     for parameter, expected in whole.items():
-        mean = (parts[0][parameter] + parts[1][parameter]) / 2
-        assert torch.allclose(mean, expected, atol=1e-5, rtol=1e-4)
+        summed = parts[0][parameter] + parts[1][parameter]
+        assert torch.allclose(summed, expected, atol=1e-5, rtol=1e-4)
         assert expected.abs().sum() > 0
 
 
@@ -399,3 +400,17 @@ def test_the_device_is_the_gpu_only_when_there_is_one(monkeypatch: pytest.Monkey
         monkeypatch.setattr(torch.cuda, "is_available", lambda present=present: present)
         assert device_of(RunOptions()) == device
         assert device_of(RunOptions(device="cpu")) == "cpu"
+
+
+def test_gradients_are_shown_before_every_step(even_odd: Interactions) -> None:
+    model, setting, batches = mf(even_odd)
+    seen: list[float] = []
+
+    def look(one: torch.nn.Module) -> None:
+        for parameter in one.parameters():
+            assert parameter.grad is not None
+            seen.append(float(parameter.grad.abs().sum()))
+
+    train(model, batches, setting, QUIET, epochs=2, on_gradients=look)
+    assert len(seen) == 2 * 2 * len(batches)  # two tables, two epochs
+    assert min(seen) > 0

@@ -58,8 +58,9 @@ def run_demo(data: str, data_root: str | None, out_dir: Path, port: int, *, as_j
     """Run the whole walk; return the pick, trained on everything and saved."""
     events = load(data, data_root=data_root)
     say(
-        f"\n[bold]ml-100k[/]: {len(events):,} ratings by {events.n_users} people of {events.n_items:,} films. "
-        "Every rating counts as a choice; a reason says liked for four stars and more.\n"
+        f"{len(events):,} ratings by {events.n_users} people of {events.n_items:,} films. "
+        "Every rating counts as a choice; a reason says liked for four stars and more.\n",
+        mark="\n[bold]ml-100k[/]: ",
     )
     per_user = split(events, "per-user", valid=0.1, test=0.2)
     temporal = split(events, "temporal", valid=0.1, test=0.1, warmup=WARMUP)
@@ -92,17 +93,25 @@ def _measured(per_user: Split, temporal: Split) -> Iterator[Row]:
         for name in MODELS:
             progress.update(task, description=f"{name}: each person's last 20 %")
             started = time.perf_counter()
-            chosen = fit(per_user, name, run=run)
+            chosen = _fitted(per_user, name, run)
             again = chosen.refit(per_user.test.known)
             seconds = time.perf_counter() - started
             row = Row(name, chosen, evaluate(chosen, per_user.valid, metrics=[METRIC]), seconds=seconds)
             row.tests.append(evaluate(again, per_user.test, metrics=[METRIC]))
             progress.advance(task)
             progress.update(task, description=f"{name}: split by time")
-            later = fit(temporal, name, run=run).refit(temporal.test.known)
+            later = _fitted(temporal, name, run).refit(temporal.test.known)
             row.tests += [evaluate(later, temporal.test, metrics=[METRIC], who=who) for who in ("warm", "strangers")]
             progress.advance(task)
             yield row
+
+
+def _fitted(parts: Split, name: str, run: RunOptions) -> Recommender:
+    """Return a recommender chosen on validation; Ctrl-C ends the demo, not only this model."""
+    chosen = fit(parts, name, run=run)
+    if chosen.training is not None and chosen.training.interrupted:
+        raise KeyboardInterrupt
+    return chosen
 
 
 def _show_comparison(rows: list[Row], splits: tuple[Split, Split]) -> None:
@@ -128,7 +137,7 @@ def _show_comparison(rows: list[Row], splits: tuple[Split, Split]) -> None:
         highlight=False,
     )
     for one in splits:
-        say(f"[dim]{one.protocol} ranking=full masked=history k=10 seed=0[/]")
+        say(f"{one.protocol} ranking=full masked=history k=10 seed=0")
 
 
 def _pick(rows: list[Row]) -> tuple[Row, str]:

@@ -37,13 +37,11 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except BowerbirdError as error:
-        say(f"[bold red]{type(error).__name__}[/]: {_plain(str(error))}")
+        say(str(error), mark=f"[bold red]{type(error).__name__}[/]: ")
         sys.exit(2)
-
-
-def _plain(text: str) -> str:
-    """Return text in which square brackets are no markup."""
-    return text.replace("[", "\\[")
+    except OSError as error:
+        say(f"{error.filename or ''}: {error.strerror or error}", mark="[bold red]OSError[/]: ")
+        sys.exit(2)
 
 
 def _version(wanted: bool) -> None:

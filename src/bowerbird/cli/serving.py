@@ -19,7 +19,7 @@ def run_server(recommender: Recommender, host: str, port: int) -> None:
             "a proxy that checks who asks in front of it."
         )
     base = f"http://{host}:{port}"
-    say(f"\n[bold]bowerbird[/] serves {recommender!r}")
+    say(f" serves {recommender!r}", mark="\n[bold]bowerbird[/]")
     say(f"  recommendations  {base}/v1/recommendations    documentation  {base}/docs")
     say("  open to everyone on this machine, and to nobody else; Ctrl-C stops it")
     uvicorn.run(create_app(recommender), host=host, port=port, log_level="warning")

@@ -19,13 +19,16 @@ def run_training(
     recipe = Recipe.of(path, given)
     if recipe.data is None:
         raise ConfigError("there is no data to train on. Name a file or a data set with --data.")
+    if out_dir is not None:
+        out_dir.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told before training
+    refit = refit and out_dir is not None  # without a place to save, nobody would use it
     events = recipe.data.load()
     if not as_json:
         sizes = f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items"
         say(f"{events.origin}\n{sizes}")
     split = recipe.split.cut(events)
     for warning in split.warnings:
-        say(f"[yellow]warning[/]: {warning}")
+        say(warning, mark="[yellow]warning[/]: ")
     started = time.perf_counter()
     recommender = fit(split, recipe)
     seconds = time.perf_counter() - started
@@ -35,7 +38,11 @@ def run_training(
         say(f"stopped at epoch {recommender.training.epochs}; the best so far is kept, and not trained on everything")
         refit = False
     if refit:
-        recommender = recommender.refit(events)
+        try:
+            recommender = recommender.refit(events)
+        except KeyboardInterrupt:
+            say("stopped while training on everything; the one trained on the train part is kept")
+            refit = False
     version = recommender.save(out_dir) if out_dir is not None else None
     document = {
         "model": recommender.name,

@@ -6,7 +6,7 @@ What a model is lives in its `ModelConfig`; how one run goes lives in `RunOption
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 from bowerbird.core.errors import ConfigError, did_you_mean
@@ -58,6 +58,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check(self.threads >= 0, "threads", self.threads, "must be 0 or more", try_instead=0)
+        known = self.device in ("auto", "cpu", "cuda") or self.device.removeprefix("cuda:").isdigit()
+        check(known, "device", self.device, "must be auto, cpu, cuda or cuda:0", try_instead="auto")
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more", try_instead=0)
 
 
@@ -68,25 +70,25 @@ def build(config: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     the class itself refuses; `where` names the file or command line the values came from.
     """
     hints = typing.get_type_hints(config)
-    known = {field.name for field in fields(config)}  # type: ignore[arg-type]
+    usual = {field.name: field.default for field in fields(config)}  # type: ignore[arg-type]
     place = f"{where}, key " if where else ""
     for key in values:
-        if key not in known:
+        if key not in usual:
             raise ConfigError(
-                f"{key} is not an option of {config.__name__}.{did_you_mean(key, known)}"
-                f" Allowed: {', '.join(sorted(known))}.",
+                f"{key} is not an option of {config.__name__}.{did_you_mean(key, usual)}"
+                f" Allowed: {', '.join(sorted(usual))}.",
                 where=f"{place}{key}" if place else "",
             )
     try:
-        return config(**{key: _convert(key, value, hints[key]) for key, value in values.items()})
+        return config(**{key: _convert(key, value, hints[key], usual[key]) for key, value in values.items()})
     except ConfigError as error:
         if place and not error.where:
             raise ConfigError(error.message, where=place + error.message.split(" ", 1)[0]) from None
         raise
 
 
-def _convert(key: str, value: Any, hint: Any) -> Any:
-    """Return `value` as the annotated type; texts (from a command line) are parsed."""
+def _convert(key: str, value: Any, hint: Any, usual: Any = MISSING) -> Any:
+    """Return `value` as the annotated type; texts (from a command line) are parsed. `usual` is shown as a way out."""
     if isinstance(hint, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             return None
@@ -104,5 +106,6 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
             return hint(value)
         except ValueError:
             pass
-    check(type(value) is hint, key, value, f"must be of type {getattr(hint, '__name__', hint)}")
+    kind, mend = getattr(hint, "__name__", hint), None if usual is MISSING else usual
+    check(type(value) is hint, key, value, f"must be of type {kind}", try_instead=mend)
     return value

@@ -43,6 +43,10 @@ class UnknownItemError(BowerbirdError, LookupError):
     """No item has this id, and the answer would be meaningless without it."""
 
 
+class MissingExtraError(BowerbirdError, ImportError):
+    """A package is needed that bowerbird does not require."""
+
+
 class ScoreError(BowerbirdError, ArithmeticError):
     """A model returned a score that is not a number."""
 

@@ -53,7 +53,11 @@ LIKED, WATCHED = (
 def load(source: str | Path, *, data_root: str | None = None, **columns: Any) -> Interactions:
     """Return a named data set, its owner's zip, or whatever `read` makes of a path; `data_root` is for `get`."""
     path = Path(source)
-    if path.suffix == ".zip" and path.exists():
+    zipped = path.suffix == ".zip" and path.exists()
+    given = [name for name, value in columns.items() if value is not None]
+    if given and (zipped or str(source) == ML_100K.name):
+        raise DataError(f"{source} brings its own columns; leave out {', '.join(given)}.")
+    if zipped:
         return _owners_zip(path)
     if str(source) == ML_100K.name:
         return _ml_100k(get(ML_100K.name, data_root=data_root))

@@ -146,8 +146,11 @@ def later(past: Interactions, events: Interactions) -> Holdout:
     """
     user_ids, users = encode(pl.concat([past.user_ids.values, _as(past.user_ids, events.user_ids.names(events.user))]))
     item_ids, items = encode(pl.concat([past.item_ids.values, _as(past.item_ids, events.item_ids.names(events.item))]))
+    codes, kinds = _same_events([past, events])
     targets = replace(
         events,
+        event=codes[len(past) :],
+        events=kinds,
         user=users[past.n_users :],
         item=items[past.n_items :],
         user_ids=user_ids,
@@ -156,7 +159,7 @@ def later(past: Interactions, events: Interactions) -> Holdout:
         users=None,
         items=None,
     )
-    history = replace(past, user_ids=user_ids, item_ids=item_ids, relations={}, users=None, items=None)
+    history = replace(past, events=kinds, user_ids=user_ids, item_ids=item_ids, relations={}, users=None, items=None)
     return Holdout("later", past, history, targets, f"split=later hash={events.fingerprint[:8]}")
 
 
@@ -184,8 +187,13 @@ def _temporal(
     return _assemble(events, parts, protocol, warnings, warmup=warmup)
 
 
-def _per_user(events: Interactions, method: str, valid: float, test: float, seed: int) -> tuple[np.ndarray, str]:
-    """Return the part of every event, cut within each user; at least one event stays for training."""
+def _per_user(
+    events: Interactions, method: str, valid: float, test: float, seed: int, *, least: int = 1
+) -> tuple[np.ndarray, str]:
+    """Return the part of every event, cut within each user; at least one event stays for training.
+
+    Users of three events and more give at least `least` to each part, however small its share.
+    """
     offsets, order = events.by_user
     if method == "random":
         shuffle = numpy_stream(seed, "split").permutation(len(events))
@@ -195,8 +203,10 @@ def _per_user(events: Interactions, method: str, valid: float, test: float, seed
         n_test, n_valid = (counts >= 2).astype(np.int64), (counts >= 3).astype(np.int64)
         protocol = "split=leave-one-out"
     else:
-        n_test = np.minimum((counts * test).astype(np.int64), np.maximum(counts - 1, 0))
-        n_valid = np.minimum((counts * valid).astype(np.int64), np.maximum(counts - 1 - n_test, 0))
+        floor = np.where(counts >= 3, least, 0)
+        n_test = np.minimum(np.maximum((counts * test).astype(np.int64), floor), np.maximum(counts - 1, 0))
+        rest = np.maximum(counts - 1 - n_test, 0)
+        n_valid = np.minimum(np.maximum((counts * valid).astype(np.int64), floor), rest)
         protocol = f"split={method} valid={valid:g} test={test:g}"
         protocol += f" seed={seed}" if method == "random" else ""
     place = np.arange(len(events)) - np.repeat(offsets[:-1], counts)  # of each event within its user
@@ -219,7 +229,7 @@ def _given(train: Interactions, valid: float | Interactions, test: Interactions,
     if isinstance(valid, Interactions):
         parts = [np.full(len(table), part, np.int8) for part, table in enumerate(tables)]
     else:
-        parts[0] = _per_user(train, "random", valid, 0.0, seed)[0]
+        parts[0] = _per_user(train, "random", valid, 0.0, seed, least=0)[0]
         protocol += f" valid={valid:g}-of-train seed={seed}"
     users = encode(pl.concat([_as(train.user_ids, table.user_ids.names(table.user)) for table in tables]))
     items = encode(pl.concat([_as(train.item_ids, table.item_ids.names(table.item)) for table in tables]))
@@ -288,6 +298,9 @@ def _assemble(
             targets=everything.rows((parts == part) & ~mine),
             protocol=protocol,
         )
+    for name, holdout in holdouts.items():
+        if not len(holdout.targets):
+            warnings = (*warnings, f"the {name} part is empty: give it a larger share, or bring more events.")
     warm = np.unique(holdouts["test"].targets.user)
     n_warm = int((warm < u1).sum())
     if n_warm < FEW_USERS:

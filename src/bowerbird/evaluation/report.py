@@ -125,7 +125,7 @@ def evaluate(
         metrics=means,
         intervals={name: interval(column, rng) for name, column in values.items()} if intervals else {},
         per_user=pl.DataFrame({"user_id": holdout.targets.user_ids.names(users), **values}),
-        protocol=f"{holdout.protocol} part={holdout.name} ranking={ranking} masked=history "
+        protocol=f"{holdout.protocol} part={holdout.name} ranking={ranking} masked=history k={deepest} "
         f"users={len(users)} ({who}) items={n_items} seed={seed}",
         n_users=len(users),
         n_items=n_items,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bowerbird.features.context import Context
+from bowerbird.features.context import Context, Ragged
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Pairs:
     negative: Tensor
     log_q: Tensor | None = None
     rate: float = 1.0
+    whole: Tensor | None = None  # summed weight of the batch over all workers; None where this is all of it
 
     def __len__(self) -> int:
         return len(self.user)
@@ -46,6 +47,7 @@ class Windows:
     event: Tensor | None = None  # uint8 (L,)
     time: Tensor | None = None  # int64 (L,)
     log_q: Tensor | None = None  # float32 (N,)
+    whole: Tensor | None = None  # as in Pairs
 
     def __len__(self) -> int:
         return len(self.user)
@@ -57,11 +59,17 @@ class FeatureBatch:
 
     columns: Mapping[str, Tensor]  # (B, …) each
     label: Tensor | None = None  # float32 (B, T), NaN where unobserved
-    weight: Tensor | None = None  # float32 (B,)
+    weight: Tensor | None = None  # float32 (B,): of the rows in training
     user: Tensor | None = None  # int64 (B,)
+    item: Tensor | None = None  # int64 (B,)
+    request: Tensor | None = None  # int64 (B,): which of the lists in `history`, and of the times, is a row's
+    history: Ragged | None = None  # a list for each request, not for each row
+    time: Tensor | None = None  # int64 (requests,)
+    whole: Tensor | None = None  # as in Pairs
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
+        columns = (self.item, self.user, *self.columns.values())
+        return next(len(column) for column in columns if column is not None)
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,9 @@ class Content:
 
     item: Tensor  # int64 (B,)
     columns: Mapping[str, Tensor]  # (B, D) each
+    weight: Tensor  # float32 (B,)
     user: Tensor | None = None  # int64 (B,): someone who chose the item
-    weight: Tensor = field(default_factory=lambda: torch.ones(1))
+    whole: Tensor | None = None  # as in Pairs
 
     def __len__(self) -> int:
         return len(self.item)
@@ -96,4 +105,7 @@ def join(context: Context, candidates: Tensor, table: FeatureTable) -> FeatureBa
     columns = {f"user.{name}": column[context.user][request] for name, column in table.user.items()}
     columns |= {f"item.{name}": column[candidates.flatten()] for name, column in table.item.items()}
     columns |= {f"request.{name}": column[request] for name, column in context.features.items()}
-    return FeatureBatch(columns, user=context.user[request])
+    return FeatureBatch(
+        columns, user=context.user[request], item=candidates.flatten(), request=request,
+        history=context.history, time=context.time,
+    )  # fmt: skip

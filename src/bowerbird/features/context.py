@@ -8,6 +8,7 @@ Shapes: B requests, H events of all histories together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,19 +59,32 @@ class Ragged:
             torch.arange(len(self), device=self.item.device), self.lengths, output_size=len(self.item)
         )
 
+    @cached_property
+    def spoken(self) -> Tensor:
+        """Which flat entries count, int64 (P,): the last word of each list on each item, where it is a good one.
+
+        As in training, an item counts once however often it was chosen, and not at all after a dislike.
+        """
+        signed = torch.arange(len(self.item), device=self.item.device)
+        if self.weight is not None:
+            signed = signed[self.weight != 0]  # neutral events say nothing
+        if not len(signed):
+            return signed
+        key = self.request[signed] * (self.item.max() + 1) + self.item[signed]
+        key, order = key.sort(stable=True)  # of each pair, oldest first
+        last = torch.ones_like(key, dtype=torch.bool)
+        last[:-1] = key[1:] != key[:-1]
+        spoken = signed[order[last]].sort().values
+        return spoken if self.weight is None else spoken[self.weight[spoken] > 0]
+
     @property
     def positive(self) -> tuple[Tensor, Tensor]:
-        """Request and item of the entries that speak for their item, int64 (P,) each."""
-        if self.weight is None:
-            return self.request, self.item
-        keep = self.weight > 0
-        return self.request[keep], self.item[keep]
+        """Request and item of the entries that count, int64 (P,) each, by request."""
+        return self.request[self.spoken], self.item[self.spoken]
 
     @property
     def speaks(self) -> Tensor:
-        """Which lists have an entry that speaks for its item, bool (B,)."""
-        if self.weight is None:
-            return self.lengths > 0
+        """Which lists have an entry that counts, bool (B,)."""
         return torch.bincount(self.positive[0], minlength=len(self)) > 0
 
     def take(self, index: Tensor) -> "Ragged":
@@ -126,11 +140,8 @@ class Context:
         return replace(cls.nobody(len(lists)), seeds=Ragged.of(lists))
 
     @classmethod
-    def of_users(cls, users: np.ndarray, past: Interactions, *, n_known: int | None = None) -> "Context":
-        """Return requests of these user rows with their whole past.
-
-        Rows of `n_known` and above are strangers to the model: their `user` is −1, their history is what they have.
-        """
+    def of_users(cls, users: np.ndarray, past: Interactions) -> "Context":
+        """Return requests of these user rows with their whole past; rows that `past` lacks have none."""
         offsets, order = past.by_user
         rows = np.where((users >= 0) & (users < past.n_users), users, past.n_users)  # others: a last, empty row
         offsets = np.append(offsets, offsets[-1])
@@ -144,8 +155,7 @@ class Context:
             torch.from_numpy(past.signed_weight[flat]),
             None if past.time is None else torch.from_numpy(past.time[flat]),
         )
-        known = users if n_known is None else np.where(users < n_known, users, -1)
-        return cls(torch.from_numpy(known.astype(np.int64)), history)
+        return cls(torch.from_numpy(users.astype(np.int64)), history)
 
     def __len__(self) -> int:
         return len(self.user)

@@ -3,14 +3,16 @@
 Shapes: B requests or rows, I items, n listed items, T tasks, D vector size.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from bowerbird.data import Interactions
-from bowerbird.features.batches import FeatureBatch, Pairs
+from bowerbird.features.batches import Content, FeatureBatch, Pairs, Windows
 from bowerbird.features.context import Context
+
+B = TypeVar("B", Pairs, Windows, FeatureBatch, Content, contravariant=True)
 
 
 @runtime_checkable
@@ -42,14 +44,14 @@ class Fitted(Retriever, Protocol):
         ...
 
 
-class Trained(Retriever, Protocol):
+class Trained(Retriever, Protocol[B]):
     """A retriever that the training loop fits; `batches` in its registry entry says what it eats."""
 
     def prepare(self, train: Interactions) -> None:
         """Hold what training needs of `train` (a graph); never stored in a bundle."""
         ...
 
-    def loss(self, batch: Pairs) -> Tensor:
+    def loss(self, batch: B) -> Tensor:
         """Return the loss of each row of the batch (B,), unreduced; the loop weights and averages it."""
         ...
 

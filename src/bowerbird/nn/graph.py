@@ -15,6 +15,13 @@ from torch import Tensor
 from bowerbird.data import Interactions
 
 
+def pair_matrix(train: Interactions) -> csr_matrix:
+    """Return the distinct positive pairs as a matrix of ones (U, I)."""
+    pairs = train.positives
+    shape = (train.n_users, train.n_items)
+    return csr_matrix((np.ones(len(pairs), np.float32), (pairs.user, pairs.item)), shape=shape)
+
+
 @dataclass(frozen=True)
 class Graph:
     """The symmetrically normalised adjacency matrix, in its two halves.
@@ -31,9 +38,7 @@ class Graph:
     @classmethod
     def of(cls, train: Interactions) -> "Graph":
         """Return the graph of the distinct positive pairs."""
-        pairs = train.positives
-        shape = (train.n_users, train.n_items)
-        matrix = csr_matrix((np.ones(len(pairs), np.float32), (pairs.user, pairs.item)), shape=shape)
+        matrix = pair_matrix(train)
         degrees = [np.asarray(matrix.sum(axis=axis)).ravel().astype(np.float32) for axis in (1, 0)]
         row, column = (np.maximum(degree, 1) ** -0.5 for degree in degrees)
         matrix = matrix.multiply(row[:, None]).multiply(column[None, :]).tocsr()

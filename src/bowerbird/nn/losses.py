@@ -108,12 +108,18 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     return functional.embedding(index, table)
 
 
+def l2(config: PairConfig, users: Tensor, items: Tensor, batch: Pairs) -> Tensor | float:
+    """Return the penalty on the parameters of each row's user and positive item (B,)."""
+    if not config.l2:
+        return 0.0
+    return config.l2 * (rows(users, batch.user).square() + rows(items, batch.item).square()).sum(dim=1)
+
+
 def pair_loss(config: PairConfig, query: Tensor, items: Tensor, batch: Pairs) -> Tensor:
     """Return the loss (B,) of request vectors `query` (B, D) against item vectors `items` (I, D).
 
     Scores are dot products, of unit vectors where the config says so, over the temperature; cosine contrastive takes
-    cosines as they are. Only the rows that the loss needs are touched. A negative that is the row's own positive is
-    left out.
+    cosines as they are. A negative that is the row's own positive is left out.
     """
     name = config.loss
     temperature = 1.0 if name in COSINE else config.temperature  # a margin on cosines needs cosines

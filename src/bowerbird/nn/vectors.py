@@ -7,14 +7,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Ragged
+
+OUTER_NUMBERS = 8_000_000  # numbers of outer products held at once: 32 MB
 
 
 class DotProduct(nn.Module):
     """A retriever whose score is query · item; a model adds `query` and `item_vectors`.
 
     Requests with seeds are answered by the cosine of the items' vectors, so that similarity does not mean popularity.
+    Users and items without a single positive pair have vectors that nothing has shaped: such a user is a stranger,
+    such an item may not be scored.
     """
+
+    shaped_user: Tensor
+    shaped_item: Tensor
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.register_buffer("shaped_user", torch.zeros(schema.n_users, dtype=torch.bool))
+        self.register_buffer("shaped_item", torch.zeros(schema.n_items, dtype=torch.bool))
 
     def query(self, context: Context) -> Tensor:
         """Return request vectors (B, D)."""
@@ -24,9 +37,25 @@ class DotProduct(nn.Module):
         """Return item vectors (I, D)."""
         raise NotImplementedError
 
+    def note_shaped(self, train: Interactions) -> None:
+        """Remember who and what training is about to shape."""
+        pairs = train.positives
+        self.shaped_user[torch.from_numpy(pairs.user).long()] = True
+        self.shaped_item[torch.from_numpy(pairs.item).long()] = True
+
+    def grow_shaped(self, n_users: int, n_items: int) -> None:
+        """New users and items are not shaped yet."""
+        self.shaped_user, self.shaped_item = grown(self.shaped_user, n_users), grown(self.shaped_item, n_items)
+
+    def own(self, context: Context) -> Tensor:
+        """Return which requests are of users with a vector of their own, bool (B,)."""
+        if not len(self.shaped_user):
+            return torch.zeros_like(context.user, dtype=torch.bool)
+        return (context.user >= 0) & self.shaped_user[context.user.clamp(min=0)]
+
     def can(self, context: Context) -> Tensor:
-        """Return which requests are of a known user, or have a history or seeds, bool (B,)."""
-        return ((context.user >= 0) & (context.seeds is None)) | context.asked.speaks
+        """Return which requests have a vector of their own, a history that speaks, or seeds, bool (B,)."""
+        return context.asked.speaks if context.seeds is not None else self.own(context) | context.history.speaks
 
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         """Return scores of all items (B, I) or of the listed ones (B, n)."""
@@ -37,10 +66,12 @@ class DotProduct(nn.Module):
             vectors = functional.normalize(vectors, dim=1)
             query = functional.normalize(total(context.seeds, vectors), dim=1)
         if items is None:
-            return query @ vectors.T
-        if items.dim() == 1:
-            return query @ vectors[items].T
-        return torch.einsum("bd,bnd->bn", query, vectors[items])
+            scores, shaped = query @ vectors.T, self.shaped_item
+        elif items.dim() == 1:
+            scores, shaped = query @ vectors[items].T, self.shaped_item[items]
+        else:
+            scores, shaped = torch.einsum("bd,bnd->bn", query, vectors[items]), self.shaped_item[items]
+        return scores if bool(shaped.all()) else scores.masked_fill(~shaped, -torch.inf)
 
 
 def total(history: Ragged, table: Tensor) -> Tensor:
@@ -66,10 +97,13 @@ def ridge(history: Ragged, items: Tensor, prior: Tensor, l2: float) -> Tensor:
     dim = items.shape[1]
     strength = l2 * items.square().mean() * dim
     request, item = history.positive
-    chosen = items[item]  # (P, D)
-    outer = (chosen[:, :, None] * chosen[:, None, :]).reshape(-1, dim * dim)
-    base = (strength * torch.eye(dim, device=items.device)).reshape(1, -1)
-    left = base.repeat(len(history), 1).index_add_(0, request, outer).view(-1, dim, dim)
+    left = (strength * torch.eye(dim, device=items.device)).reshape(1, -1).repeat(len(history), 1)
+    size = max(1, OUTER_NUMBERS // dim**2)
+    for start in range(0, len(item), size):
+        chosen = items[item[start : start + size]]
+        outer = (chosen[:, :, None] * chosen[:, None, :]).reshape(-1, dim * dim)
+        left.index_add_(0, request[start : start + size], outer)
+    left = left.view(-1, dim, dim)
     solved: Tensor = torch.linalg.solve(left, (total(history, items) + strength * prior)[:, :, None])
     return solved[:, :, 0]
 

@@ -1,6 +1,6 @@
 """The ladder: who answers whom. Each request is answered by the first rung that can.
 
-Model → content → popularity. No model writes a fallback of its own.
+Usually model → popularity; what knows items by their content may stand between. No model writes a fallback of its own.
 """
 
 from collections.abc import Mapping

@@ -6,15 +6,14 @@ Shapes: B requests, I items, k places.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from bowerbird.core import RealWorld, World, torch_stream
+from bowerbird.core import RealWorld, World, derive, numpy_stream, torch_stream
 from bowerbird.features import Context
 from bowerbird.pipeline.ladder import Ladder
 from bowerbird.pipeline.policy import Greedy, Policy
-from bowerbird.retrieval import hide_seen, top_k
+from bowerbird.retrieval import block_size, hide_seen, top_k
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,41 @@ class Pipeline:
     def __init__(
         self,
         ladder: Ladder,
+        n_items: int,
         hides: Sequence[bool],
         *,
         policy: Policy | None = None,
         world: World | None = None,
     ) -> None:
-        self.ladder = ladder
+        self.ladder, self.n_items = ladder, n_items
         self.hides = torch.tensor(list(hides), dtype=torch.bool)  # (event types,)
         self.policy: Policy = policy or Greedy()
         self.world: World = world or RealWorld()
 
-    @torch.no_grad()
     def run(self, context: Context, k: int, *, allowed: Tensor | None = None, seed: int = 0) -> Slate:
         """Return a slate of exactly k where k items are left; `allowed`, bool (I,), limits the candidates.
 
-        Seeds are hidden like the history: what is like an item is never that item.
+        Seeds are hidden like the history: what is like an item is never that item. Any number of requests may be
+        asked at once; they are scored in blocks.
         """
+        size = block_size(self.n_items)
+        if len(context) <= size:
+            return self._block(context, k, allowed, derive(seed, 0))
+        rows = torch.split(torch.arange(len(context), device=context.user.device), size)
+        blocks = [self._block(context.take(part), k, allowed, derive(seed, n)) for n, part in enumerate(rows)]
+        return Slate(
+            torch.cat([block.items for block in blocks]),
+            torch.cat([block.scores for block in blocks]),
+            torch.cat([block.propensity for block in blocks]),
+            torch.cat([block.rung for block in blocks]),
+            tuple(
+                Step(one[0].stage, sum(step.candidates for step in one), sum(step.ms for step in one))
+                for one in zip(*(block.trace for block in blocks), strict=True)
+            ),
+        )
+
+    @torch.no_grad()
+    def _block(self, context: Context, k: int, allowed: Tensor | None, seed: int) -> Slate:
         clock = self.world.monotonic
         trace: list[Step] = []
         started = clock()
@@ -79,9 +97,8 @@ class Pipeline:
             scores[:, ~allowed.to(scores.device)] = -torch.inf
         step("filter", int((scores > -torch.inf).sum()))
         draw = torch_stream(seed, "ties", device=str(scores.device))
-        values, candidates = top_k(scores, k, draw)
-        rng = np.random.default_rng(seed)
-        items, propensity = self.policy.choose(context, candidates, values, k, rng)
+        values, candidates = top_k(scores, max(k, self.policy.depth(k)), draw)
+        items, propensity = self.policy.choose(context, candidates, values, k, numpy_stream(seed, "policy"))
         place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates
         values = values.gather(1, place).masked_fill(items < 0, -torch.inf)  # a policy may leave a place empty
         step("slate", int((items >= 0).sum()))

@@ -18,6 +18,10 @@ from bowerbird.features import Context
 class Policy(Protocol):
     """How a slate is chosen, and what is learned from what came of it."""
 
+    def depth(self, k: int) -> int:
+        """Return how many candidates C to choose k from, at least k."""
+        ...
+
     def choose(
         self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -31,6 +35,10 @@ class Policy(Protocol):
 
 class Greedy:
     """The best k, always: every propensity is 1."""
+
+    def depth(self, k: int) -> int:
+        """Return k: nothing else can be chosen."""
+        return k
 
     def choose(
         self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator

@@ -61,10 +61,10 @@ def _likeness(model: Retriever, request: Tensor, item: Tensor, slate: Slate, blo
 
 def _phrases(history: Ragged, past: Interactions) -> np.ndarray:
     """Return the past tense of each positive entry's event, (P,)."""
-    if history.event is None or history.weight is None:
-        return np.full(len(history.item), "chose")
+    if history.event is None:
+        return np.full(len(history.spoken), "chose")
     words = np.array([kind.phrase for kind in past.events])
-    said: np.ndarray = words[history.event[history.weight > 0].cpu().numpy()]
+    said: np.ndarray = words[history.event[history.spoken].cpu().numpy()]
     return said
 
 

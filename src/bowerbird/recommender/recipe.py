@@ -94,7 +94,11 @@ class Recipe:
 def _entry(name: Any, where: str) -> Entry:
     """Return the model of that name; `where` is the place of the name in a file."""
     if not isinstance(name, str):
-        raise ConfigError(f'model.name is {name!r}; it must name a model. Try model.name = "lightgcn".', where=where)
+        raise ConfigError(
+            f'model.name is {name!r}; it must name a model. Give --model lightgcn, or name = "lightgcn" in [model]; '
+            "`bowerbird models` lists them.",
+            where=where,
+        )
     try:
         return lookup(name)
     except UnknownModelError as error:

@@ -27,27 +27,28 @@ from bowerbird.core import (
     UnknownItemError,
     World,
     build,
-    derive,
     did_you_mean,
     entry_of,
     lookup,
     numpy_stream,
 )
 from bowerbird.core.ids import Ids
-from bowerbird.data import EventType, Holdout, Interactions, Split
+from bowerbird.data import EventType, Holdout, Interactions, Schema, Split
 from bowerbird.evaluation import evaluate
+from bowerbird.evaluation.metrics import parse
 from bowerbird.features import Context
 from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
-from bowerbird.pipeline import Ladder, Pipeline, Slate
+from bowerbird.pipeline import Ladder, Pipeline, Policy, Slate
 from bowerbird.pipeline import explain as reasons_for
 from bowerbird.recommender.recipe import Recipe
 from bowerbird.recommender.slates import Slates
 from bowerbird.retrieval import block_size
 from bowerbird.store import bundles, histories
-from bowerbird.training import Training, batches_for, device_of
+from bowerbird.training import Training, batches_for, device_of, seeded
 from bowerbird.training import train as train_loop
 
 MOST = 10_000  # places of a slate
+FEW = 10_000  # items among which a mistyped id is looked for
 
 
 class Recommender:
@@ -59,18 +60,21 @@ class Recommender:
         past: Interactions,
         *,
         run: RunOptions | None = None,
+        schema: Schema | None = None,
+        policy: Policy | None = None,
         world: World | None = None,
     ) -> None:
         self.config, self.past, self.run = config, past, run or RunOptions()
+        self.schema = schema or past.schema
         self.name = entry_of(config).name
         self.device = device_of(self.run)
-        devices = [0] if self.device.startswith("cuda") else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(derive(self.run.seed, "init"))
-            self.model: Any = entry_of(config).model(config, past.schema).to(self.device).eval()
-        self.popularity = Popularity(PopularityConfig(), past.schema).to(self.device)
+        with seeded(self.run, "init", self.device):
+            self.model: Any = entry_of(config).model(config, self.schema).to(self.device).eval()
+        self.popularity = Popularity(PopularityConfig(), self.schema).to(self.device)
         self.ladder = Ladder({"model": self.model, "popularity": self.popularity})
-        self.pipeline = Pipeline(self.ladder, [kind.hides for kind in past.events], world=world)
+        self.pipeline = Pipeline(
+            self.ladder, past.n_items, [kind.hides for kind in past.events], policy=policy, world=world
+        )
         self.training: Training | None = None
         self.measured: dict[str, Any] | None = None  # a report, and on what it was measured
         self.version: str | None = None
@@ -135,7 +139,7 @@ class Recommender:
         rows = self.item_ids.rows(items)
         for item, row in zip(items, rows, strict=True):
             if row < 0:
-                close = did_you_mean(str(item), map(str, self.item_ids.values)) if len(self.item_ids) < 1e5 else ""
+                close = did_you_mean(str(item), map(str, self.item_ids.values)) if len(self.item_ids) < FEW else ""
                 raise UnknownItemError(f"no item has the id {item!r}.{close}")
         context = Context.of_seeds([[row] for row in rows])
         if not bool(self.model.can(context.to(self.device)).all()):
@@ -151,6 +155,7 @@ class Recommender:
 
         _check_k(k)
         written, writer = 0, None
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(out).with_name(Path(out).name + ".part")
         try:
             for done, slate, users in self._everyone(k):
@@ -285,6 +290,7 @@ class Recommender:
         self.model.prepare(train)
         batches = batches_for(entry.batches, train, self.config, seed=self.run.seed, device=self.device)
         select = self.config.select
+        parse(select)  # a metric that is none is told before training, not after the first epoch
 
         def validate() -> float:
             assert valid is not None
@@ -302,10 +308,15 @@ class Recommender:
         )
 
     def refit(self, events: Interactions) -> "Recommender":
-        """Return the same configuration trained for the chosen number of epochs on everything: the one to serve."""
+        """Return the same configuration trained for the chosen number of epochs on everything: the one to serve.
+
+        Ctrl-C ends it with `KeyboardInterrupt`; the recommender it was called on is as before.
+        """
         run = replace(self.run, checkpoint="")
-        fresh = Recommender(self.config, events, run=run, world=self.pipeline.world)
+        fresh = Recommender(self.config, events, run=run, policy=self.pipeline.policy, world=self.pipeline.world)
         fresh.learn(epochs=max(1, self.training.best_epoch) if self.training else None)
+        if fresh.training is not None and fresh.training.interrupted:
+            raise KeyboardInterrupt  # half-trained on everything is worse than well trained on a part
         fresh.measured = self.measured
         return fresh
 
@@ -315,7 +326,7 @@ class Recommender:
         """Publish into a run directory; return the version. Pasts are kept beside the bundle, not in it."""
         folder = Path(run)
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        state["popularity.people"] = self.popularity.people
+        state["popularity.counts"] = self.popularity.counts
         past = self.past
         items = pl.DataFrame({"item_id": self.item_ids.values})
         manifest = {
@@ -325,6 +336,11 @@ class Recommender:
             "origin": past.origin,
             "data_sha256": past.fingerprint,
             "trained_on": past.summary(),
+            "schema": {
+                "n_users": len(self.user_ids),
+                "n_items": len(self.item_ids),
+                "relations": self.schema.relations,
+            },
             "training": self.training.to_dict() if self.training else None,
             "measured": self.measured,
             "seed": self.run.seed,
@@ -364,10 +380,12 @@ def load(
         past = replace(past, items=items.drop("item_id"))
     config = build(lookup(manifest["model"]).config, manifest["config"], where=str(folder))
     options = options or RunOptions(seed=manifest["seed"])
-    rec = Recommender(config, replace(past, origin=manifest["origin"]), run=options, world=world)
+    sizes = manifest["schema"]
+    schema = Schema(sizes["n_users"], sizes["n_items"], kinds, tuple(sizes["relations"]))
+    rec = Recommender(config, replace(past, origin=manifest["origin"]), run=options, schema=schema, world=world)
     tensors = {name: torch.from_numpy(array) for name, array in bundle.tensors.items()}
     try:
-        rec.popularity.load_state_dict({"people": tensors.pop("popularity.people")})
+        rec.popularity.load_state_dict({"counts": tensors.pop("popularity.counts")})
         rec.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
     except (RuntimeError, KeyError) as error:
         raise BundleError(f"{folder}: the weights do not fit {manifest['model']}: {error}") from None
@@ -380,7 +398,7 @@ def load(
 
 def fit(
     data: Split | Interactions,
-    model: str | ModelConfig | Recipe = "ease",
+    model: str | ModelConfig | Recipe,
     *,
     run: RunOptions | None = None,
     **settings: Any,
@@ -430,8 +448,11 @@ def _table(past: Interactions) -> pl.DataFrame:
 def _past(table: pl.DataFrame, user_ids: Ids, item_ids: Ids, kinds: tuple[EventType, ...]) -> Interactions:
     """Return kept events in a bundle's rows; events of users or items it does not know are left out."""
     user, item = user_ids.rows(table["user_id"]), item_ids.rows(table["item_id"])
-    codes = list(range(len(kinds)))
-    event = table["event"].replace_strict([kind.name for kind in kinds], codes, default=0, return_dtype=pl.UInt8)
+    names = [kind.name for kind in kinds]
+    strange = set(table["event"].unique()) - set(names)
+    if strange:
+        raise BundleError(f"the histories hold events that this version does not know: {strange}. Load a newer one.")
+    event = table["event"].replace_strict(names, list(range(len(names))), return_dtype=pl.UInt8)
     whole = Interactions(
         user=user, item=item, weight=table["weight"].to_numpy(), event=event.to_numpy(),
         time=table["time"].to_numpy() if "time" in table.columns else None,

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from bowerbird.core import Reason
+from bowerbird.core import MissingExtraError, Reason
 from bowerbird.pipeline import Step
 
 
@@ -35,8 +35,11 @@ class Slates:
         return self.frame
 
     def to_pandas(self) -> Any:
-        """Return the table as a pandas frame; needs pandas."""
-        return self.frame.to_pandas()
+        """Return the table as a pandas frame; raises `MissingExtraError` without pandas."""
+        try:
+            return self.frame.to_pandas()
+        except ImportError:
+            raise MissingExtraError("to_pandas needs pandas. Install it with: pip install pandas") from None
 
     def body(self, request_id: str, request: int = 0) -> dict[str, Any]:
         """Return one request's answer as the body of `POST /v1/recommendations`."""
@@ -49,7 +52,7 @@ class Slates:
                 "position": row["rank"],
                 "score": row["score"],
                 "sources": [rung],
-                "propensity": self.propensities[request][place],
+                "propensity": self.propensities[request][row["rank"] - 1],
                 "reasons": [self.reasons[request][place].to_dict()] if self.reasons else [],
             }
             for place, row in enumerate(rows)

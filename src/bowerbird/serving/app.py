@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_v
 from starlette.exceptions import HTTPException
 
 import bowerbird
-from bowerbird.core import BowerbirdError, RealWorld, UnknownItemError, World
+from bowerbird.core import BowerbirdError, RealWorld, RequestError, UnknownItemError, World
 from bowerbird.core.ids import MAX_ID_BYTES
 from bowerbird.recommender import Recommender
 
 PROBLEM = "application/problem+json"
-MOST_PLACES, LONGEST_HISTORY = 1000, 10_000
+MOST_PLACES, LONGEST_HISTORY, LONGEST_BODY = 1000, 10_000, 4_000_000
+HOSTS = ("127.0.0.1", "localhost", "::1")  # a name of another site that leads here is a trick on the browser
 Id = StrictInt | Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_BYTES)]
 BRANCHES = ("int", "str", "constrained-str")  # which kind of id was tried: no part of the caller's document
 Call = Callable[[Request], Awaitable[Response]]
@@ -99,12 +100,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 def create_app(recommender: Recommender, *, world: World | None = None) -> FastAPI:
     """Return the application that serves one recommender."""
     world = world or RealWorld()
+    recommender.recommend(recommender.user_ids.values[:1].to_list(), explain=True)  # builds what requests share
     app: FastAPI = FastAPIOffline(title="bowerbird", version=bowerbird.__version__, summary=repr(recommender))
 
     @app.middleware("http")
     async def name_request(request: Request, call: Call) -> Response:
         request.state.request_id = world.token()
-        response = await call(request)
+        response = _turned_away(request) or await call(request)
         response.headers["X-Request-Id"] = request.state.request_id
         return response
 
@@ -125,13 +127,17 @@ def create_app(recommender: Recommender, *, world: World | None = None) -> FastA
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        return _problem(request, error.status_code, code, str(error.detail))
+        answer = _problem(request, error.status_code, code, str(error.detail))
+        answer.headers.update(error.headers or {})  # 405 names the methods that are allowed
+        return answer
 
     @app.exception_handler(BowerbirdError)
     async def mendable(request: Request, error: BowerbirdError) -> JSONResponse:
-        status = 404 if isinstance(error, UnknownItemError) else 422
-        code = "unknown_item" if status == 404 else "invalid_request"
-        return _problem(request, status, code, str(error))
+        if isinstance(error, UnknownItemError):
+            return _problem(request, 404, "unknown_item", str(error))
+        if isinstance(error, RequestError):
+            return _problem(request, 422, "invalid_request", str(error))
+        return _problem(request, 500, "internal_error", str(error))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
@@ -168,6 +174,16 @@ def create_app(recommender: Recommender, *, world: World | None = None) -> FastA
         return {"status": "ready", "model": recommender.name, "model_version": recommender.version}
 
     return app
+
+
+def _turned_away(request: Request) -> Response | None:
+    """Return the refusal of a request that must not be read: from a page of another name, or far too long."""
+    if request.url.hostname not in HOSTS:
+        return _problem(request, 403, "foreign_host", f"This server answers to {', '.join(HOSTS)} only.")
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > LONGEST_BODY:
+        return _problem(request, 413, "too_large", f"A body may have {LONGEST_BODY:,} bytes. Send a shorter history.")
+    return None
 
 
 def _problem(

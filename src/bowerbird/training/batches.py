@@ -50,18 +50,18 @@ class PairBatches:
         rows = self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
         user, item, weight = self.user[rows], self.item[rows], self.weight[rows]
         draw = torch_stream(self.seed, "negatives", epoch, step, device=self.device)
-        mine = slice(shard[0], None, shard[1])
+        mine, whole = slice(shard[0], None, shard[1]), weight.sum()
         if self.loss in WHOLE:
             none = torch.zeros(0, dtype=torch.int64, device=self.device)
-            return Pairs(user[mine], item[mine], weight[mine], none)
+            return Pairs(user[mine], item[mine], weight[mine], none, whole=whole)
         rate = self.negatives / max(self.n_items - 1, 1)
         if self.loss in SHARED:
             negative = torch.randint(self.n_items, (self.negatives,), generator=draw, device=self.device)
             expected = self.negatives / self.n_items  # all items are in the urn; the row's own is left out later
             log_q = torch.full((self.negatives,), math.log(expected), device=self.device)
-            return Pairs(user[mine], item[mine], weight[mine], negative, log_q, rate)
+            return Pairs(user[mine], item[mine], weight[mine], negative, log_q, rate, whole)
         negative = self._own_negatives(user, draw)
-        return Pairs(user[mine], item[mine], weight[mine], negative[mine], rate=rate)
+        return Pairs(user[mine], item[mine], weight[mine], negative[mine], rate=rate, whole=whole)
 
     def _own_negatives(self, user: Tensor, draw: torch.Generator) -> Tensor:
         """Return (B, N) items that the row's user did not choose."""

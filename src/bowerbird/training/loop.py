@@ -5,8 +5,8 @@ It knows no model, no loss and no metric: a model brings `loss(batch) -> (B,)`, 
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,9 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bowerbird.core import RunOptions, TrainedConfig, numpy_stream
-
-TINY = torch.finfo(torch.float32).tiny
+from bowerbird.core import ConfigError, RunOptions, TrainedConfig, derive, numpy_stream
 
 
 class Batches(Protocol):
@@ -61,9 +59,21 @@ def device_of(run: RunOptions) -> str:
     """Return "cuda" or "cpu", and set torch's thread count where the run asks for one."""
     if run.threads:
         torch.set_num_threads(run.threads)
-    if run.device != "auto":
-        return run.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    there = torch.cuda.is_available()
+    if run.device == "auto":
+        return "cuda" if there else "cpu"
+    if run.device.startswith("cuda") and not there:
+        raise ConfigError("device is 'cuda', but torch sees no GPU here. Try device = auto, or a CUDA build of torch.")
+    return run.device
+
+
+@contextmanager
+def seeded(run: RunOptions, name: str, device: str) -> Iterator[None]:
+    """Let torch's own randomness (initial values, dropout) follow the named stream inside, and be as before outside."""
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(derive(run.seed, name))
+        yield
 
 
 def train(
@@ -75,25 +85,28 @@ def train(
     validate: Callable[[], float] | None = None,
     epochs: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    on_gradients: Callable[[nn.Module], None] | None = None,
     on_epoch: Callable[[Training], None] | None = None,
 ) -> Training:
     """Train until validation stops gaining, or for exactly `epochs`; leave the model with its best state, frozen.
 
     `validate` returns the metric named `config.select` for the model as it is (frozen before the call). Ctrl-C ends
-    training and keeps the best state so far. `on_epoch` is told after every epoch.
+    training and keeps the best state so far. `on_epoch` is told after every epoch. Several workers cut shards of the
+    same batches and sum their gradients in `on_gradients`, called before every step: each divides by the weight of
+    the whole batch, so that the sum is the gradient one worker would have.
     """
     optimiser = adam(model, config.learning_rate)
     result = Training(select=config.select if validate else "")
     kept: dict[str, Tensor] = {}
     spent_on_data = 0.0
     last = epochs or config.epochs
-    with _bar(run, last) as show:
+    with _bar(run, last) as show, seeded(run, "train", device_of(run)):
         try:
             for epoch in range(last):
                 started = time.perf_counter()
                 if hasattr(model, "begin_epoch"):
                     model.begin_epoch(numpy_stream(run.seed, "begin_epoch", epoch))
-                loss, seconds = _one_epoch(model, batches, optimiser, epoch, shard)
+                loss, seconds = _one_epoch(model, batches, optimiser, epoch, shard, on_gradients)
                 spent_on_data += seconds
                 result.seconds += time.perf_counter() - started
                 result.epochs = epoch + 1
@@ -155,25 +168,30 @@ def grow(model: Any, optimiser: torch.optim.Optimizer, n_users: int, n_items: in
 
 
 def _one_epoch(
-    model: Any, batches: Batches, optimiser: torch.optim.Optimizer, epoch: int, shard: tuple[int, int]
+    model: Any,
+    batches: Batches,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    shard: tuple[int, int],
+    on_gradients: Callable[[nn.Module], None] | None,
 ) -> tuple[float, float]:
     """Take every step of one epoch; return the mean loss and the seconds spent on cutting batches."""
     model.train()
-    total, cutting = 0.0, 0.0
-    losses = []
+    cutting, losses = 0.0, []
     for step in range(len(batches)):
         started = time.perf_counter()
         batch = batches.batch(epoch, step, shard)
         cutting += time.perf_counter() - started
         optimiser.zero_grad(set_to_none=True)
-        weight = batch.weight.sum().clamp(min=TINY)  # a worker's share of a short last batch may be empty
-        loss = (model.loss(batch) * batch.weight).sum() / weight
+        whole = batch.weight.sum() if batch.whole is None else batch.whole
+        loss = (model.loss(batch) * batch.weight).sum() / whole
         loss.backward()
+        if on_gradients is not None:
+            on_gradients(model)
         optimiser.step()
         losses.append(loss.detach())
     model.eval()
-    total = float(torch.stack(losses).mean())
-    return total, cutting
+    return float(torch.stack(losses).mean()), cutting
 
 
 def _write(state: dict[str, Tensor], path: Path) -> None:

@@ -1,7 +1,8 @@
 """EASE: an item is foretold by a weighted sum of the others, in closed form. Shallow, and hard to beat.
 
 Paper:  Steck, WWW 2019, arXiv:1905.03375, equation 8.
-Cost:   one inverse of an I * I matrix, O(I^3); keeps I^2 weights: 40,000 items are 6.4 GB.
+Cost:   one inverse of an I * I matrix, O(I^3); keeps I^2 weights, and three times that while fitting: 40,000 items
+        are 6.4 GB and 20.
 Shapes: B requests, I items, n listed items, P positive history entries.
 """
 
@@ -9,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from bowerbird.core import ModelConfig, check, register
+from bowerbird.core import ConfigError, ModelConfig, check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context
+from bowerbird.nn.graph import pair_matrix
 from bowerbird.nn.vectors import grown, listed, total
+
+LARGEST = 50_000  # items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +39,21 @@ class EASE(nn.Module):
 
     def __init__(self, config: EASEConfig, schema: Schema) -> None:
         super().__init__()
+        n = schema.n_items
+        if n > LARGEST:
+            raise ConfigError(f"ease keeps {n:,}² weights, {4e-9 * n * n:.0f} GB. Use itemknn or mf here.")
         self.config = config
         self.register_buffer("weights", torch.zeros(schema.n_items, schema.n_items))  # (I, I): from row to column
 
     def fit(self, train: Interactions, rng: np.random.Generator) -> None:
         """Invert the Gram matrix; the diagonal is kept at 0 so that no item foretells itself."""
-        pairs = train.positives
-        shape = (train.n_users, train.n_items)
-        matrix = csr_matrix((np.ones(len(pairs), np.float32), (pairs.user, pairs.item)), shape=shape)
+        matrix = pair_matrix(train)
         gram = torch.from_numpy((matrix.T @ matrix).toarray()).to(self.weights.device)
         gram.diagonal().add_(self.config.l2)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        weights = inverse / -inverse.diagonal()[None, :]
-        weights.fill_diagonal_(0.0)
-        self.weights = weights
+        gram = torch.linalg.cholesky(gram)  # one name for each step, so that two matrices live at once, not three
+        gram = torch.cholesky_inverse(gram)
+        gram /= -gram.diagonal().clone()[None, :]
+        self.weights = gram.fill_diagonal_(0.0)
 
     def can(self, context: Context) -> Tensor:
         """Return which requests have a history or seeds that speak for something, bool (B,)."""

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from bowerbird.core import ModelConfig, check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context
+from bowerbird.nn.graph import pair_matrix
 from bowerbird.nn.vectors import grown, listed
-
-BLOCK = 2048  # items whose similarities are held at once
+from bowerbird.retrieval import block_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +47,12 @@ class ItemKNN(nn.Module):
 
     def fit(self, train: Interactions, rng: np.random.Generator) -> None:
         """Compute cosine with shrinkage, block by block, and keep the K best of each item."""
-        pairs = train.positives
-        shape = (train.n_items, train.n_users)
-        matrix = csr_matrix((np.ones(len(pairs), np.float32), (pairs.item, pairs.user)), shape=shape)
+        matrix = pair_matrix(train).T.tocsr()
         length = np.sqrt(np.asarray(matrix.sum(axis=1)).ravel()).astype(np.float32)
         kept = self.neighbour.shape[1]
-        for start in range(0, train.n_items, BLOCK):
-            stop = min(start + BLOCK, train.n_items)
+        size = block_size(train.n_items)
+        for start in range(0, train.n_items, size):
+            stop = min(start + size, train.n_items)
             common = torch.from_numpy((matrix[start:stop] @ matrix.T).toarray())  # people of both (b, I)
             norm = torch.from_numpy(np.outer(length[start:stop], length) + self.config.shrink)
             alike = common / norm.clamp(min=1e-9)

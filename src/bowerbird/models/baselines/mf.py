@@ -1,7 +1,7 @@
 """Matrix factorisation: a vector for each user and each item, trained with any loss. The loss is the model.
 
 Paper:  Rendle et al., UAI 2009, arXiv:1205.2618 (BPR); Wu et al., ACM TOIS 2024, arXiv:2201.02327 (softmax).
-Cost:   O(B * N * D) a step; keeps (U + I) * D weights.
+Cost:   O((B * N + U + I) * D) a step, since Adam moves every row; keeps (U + I) * D weights.
 Shapes: U users, I items, B batch rows or requests, N negatives, D embedding size.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bowerbird.core import register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
-from bowerbird.nn.losses import PairConfig, pair_loss, rows
+from bowerbird.nn.losses import PairConfig, l2, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, grown, ridge
 
 STRANGER_L2 = 10.0  # how many choices it takes before a history outweighs what is expected of anyone
@@ -33,34 +33,31 @@ class MF(DotProduct):
     average: Tensor
 
     def __init__(self, config: MFConfig, schema: Schema) -> None:
-        super().__init__()
+        super().__init__(schema)
         self.config = config
         self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
         self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
         self.register_buffer("average", torch.zeros(config.dim))
 
     def prepare(self, train: Interactions) -> None:
-        """Need nothing beyond the batches."""
+        """Remember whom training shapes."""
+        self.note_shaped(train)
 
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive (B,)."""
         config = self.config
         loss = pair_loss(config, rows(self.user, batch.user), self.item, batch)
-        if config.l2:
-            loss = loss + config.l2 * (rows(self.user, batch.user).square() + rows(self.item, batch.item).square()).sum(
-                1
-            )
-        return loss
+        return loss + l2(config, self.user, self.item, batch)
 
     @torch.no_grad()
     def freeze(self) -> None:
         """Keep the average user: what is expected of a stranger before anything is known."""
-        self.average = self.config.scaled(self.user).mean(dim=0)
+        self.average = self.config.scaled(self.user[self.shaped_user]).mean(dim=0)
 
     def query(self, context: Context) -> Tensor:
         """Return the user's vector, or for a stranger the one that ridge regression finds in the history (B, D)."""
         query = self.config.scaled(self.user[context.user.clamp(min=0)])
-        strange = (context.user < 0).nonzero()[:, 0]
+        strange = (~self.own(context)).nonzero()[:, 0]
         if len(strange):
             found = ridge(context.history.take(strange), self.item_vectors(), self.average, STRANGER_L2)
             query = query.index_copy(0, strange, self.config.scaled(found))
@@ -72,5 +69,6 @@ class MF(DotProduct):
 
     def grow(self, n_users: int, n_items: int) -> None:
         """New users and items start small and random."""
+        self.grow_shaped(n_users, n_items)
         self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
         self.item = nn.Parameter(grown(self.item, n_items, std=0.1))

@@ -26,17 +26,17 @@ class PopularityConfig(ModelConfig):
 class Popularity(nn.Module):
     """Scores an item by the weight of the people who chose it."""
 
-    people: Tensor
+    counts: Tensor
 
     def __init__(self, config: PopularityConfig, schema: Schema) -> None:
         super().__init__()
-        self.register_buffer("people", torch.zeros(schema.n_items))
+        self.register_buffer("counts", torch.zeros(schema.n_items))
 
     def fit(self, train: Interactions, rng: np.random.Generator) -> None:
         """Count."""
         pairs = train.positives
         weight = np.bincount(pairs.item, weights=pairs.weight, minlength=train.n_items)
-        self.people = torch.from_numpy(weight.astype(np.float32))
+        self.counts = torch.from_numpy(weight.astype(np.float32))
 
     def can(self, context: Context) -> Tensor:
         """Return true for everyone who does not ask for similar items, bool (B,)."""
@@ -44,8 +44,8 @@ class Popularity(nn.Module):
 
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         """Return the weighted number of people (B, I) or (B, n)."""
-        return listed(self.people.repeat(len(context), 1), items)
+        return listed(self.counts.repeat(len(context), 1), items)
 
     def grow(self, n_users: int, n_items: int) -> None:
         """New items have been chosen by nobody."""
-        self.people = grown(self.people, n_items)
+        self.counts = grown(self.counts, n_items)

@@ -3,7 +3,7 @@
 Paper:   He et al., SIGIR 2020, arXiv:2002.02126, equations 3-8.
 Differs: the loss is a choice; the paper's is "bpr" with 1 negative, cosine off and temperature 1. Strangers are
          served by new edges into the graph as it stands, on top of the average user.
-Cost:    one pass is O(hops * 2E * D) multiplies; keeps 3 * (U + I) * D numbers.
+Cost:    one pass is O(hops * 2E * D) multiplies; keeps (2 * U + 3 * I) * D numbers.
 Shapes:  U users, I items, E observed pairs, B batch rows or requests, N negatives, D embedding size.
 """
 
@@ -16,7 +16,7 @@ from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.nn.graph import Graph, propagate
-from bowerbird.nn.losses import PairConfig, pair_loss, rows
+from bowerbird.nn.losses import PairConfig, l2, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
 
@@ -45,7 +45,7 @@ class LightGCN(DotProduct):
     average: Tensor
 
     def __init__(self, config: LightGCNConfig, schema: Schema) -> None:
-        super().__init__()
+        super().__init__(schema)
         self.config = config
         self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
         self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
@@ -55,7 +55,8 @@ class LightGCN(DotProduct):
         self.register_buffer("average", torch.zeros(config.dim))
 
     def prepare(self, train: Interactions) -> None:
-        """Hold the training graph."""
+        """Hold the training graph, and remember whom it reaches."""
+        self.note_shaped(train)
         self.graph = Graph.of(train).to(self.user.device)
 
     def _layers(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -70,18 +71,14 @@ class LightGCN(DotProduct):
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return every user vector (U, D) and every item vector (I, D)."""
         users, items = self._layers()
-        return sum(users[1:], users[0]) / len(users), sum(items[1:], items[0]) / len(items)
+        return _mean(users), _mean(items)
 
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive (B,)."""
         config = self.config
         users, items = self()
         loss = pair_loss(config, rows(users, batch.user), items, batch)
-        if config.l2:
-            loss = loss + config.l2 * (rows(self.user, batch.user).square() + rows(self.item, batch.item).square()).sum(
-                1
-            )
-        return loss
+        return loss + l2(config, self.user, self.item, batch)
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -90,9 +87,9 @@ class LightGCN(DotProduct):
         Equation 8 without the stranger's own vector leaves the sum over layers 1 to K of what arrives; the last
         layer of the items is not sent on. Other people's vectors are taken to stand still.
         """
-        self.users, self.items = self()
-        self.average = self.users.mean(dim=0)
-        _, items = self._layers()
+        users, items = self._layers()
+        self.users, self.items = _mean(users), _mean(items)
+        self.average = self.users[self.shaped_user].mean(dim=0)
         sent = sum(items[1 : self.config.hops], items[0]) / (self.config.hops + 1)
         degree = self.graph.item_degree
         self.outgoing = sent * torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0)[:, None]
@@ -104,7 +101,7 @@ class LightGCN(DotProduct):
         """
         arrived = total(context.history, self.outgoing) * counts(context.history).rsqrt()[:, None]
         known = self.users[context.user.clamp(min=0)]
-        return self.config.scaled(torch.where(context.user[:, None] >= 0, known, self.average + arrived))
+        return self.config.scaled(torch.where(self.own(context)[:, None], known, self.average + arrived))
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""
@@ -112,7 +109,13 @@ class LightGCN(DotProduct):
 
     def grow(self, n_users: int, n_items: int) -> None:
         """New users and items start small and random; they join the graph at the next `prepare`."""
+        self.grow_shaped(n_users, n_items)
         self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
         self.item = nn.Parameter(grown(self.item, n_items, std=0.1))
         self.users = grown(self.users, n_users)
         self.items, self.outgoing = grown(self.items, n_items), grown(self.outgoing, n_items)
+
+
+def _mean(layers: list[Tensor]) -> Tensor:
+    """Return the mean of the layers, without a stack of them in memory."""
+    return sum(layers[1:], layers[0]) / len(layers)
