@@ -98,7 +98,10 @@ def test_none_stays_none_where_it_is_allowed() -> None:
 def test_a_wrong_type_is_named_with_the_value_seen(key: str, value: object, kind: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(ToyConfig, {key: value})
-    assert str(caught.value) == f"{key} is {value!r}; it must be of type {kind}."
+    said = str(caught.value)
+    assert said.startswith(f"{key} is {value!r}; it must be of type {kind}.")
+    usual = getattr(ToyConfig(), key)
+    assert said.endswith(f" Try {key} = {usual}." if usual is not None else f"of type {kind}.")
 
 
 def test_a_wrong_part_of_a_tuple_is_named() -> None:

@@ -13,6 +13,7 @@ REFINED = {
     "UnknownModelError": LookupError,
     "UnknownItemError": LookupError,
     "ScoreError": ArithmeticError,
+    "MissingExtraError": ImportError,
 }
 
 

@@ -169,8 +169,8 @@ def test_a_users_last_events_are_the_test_part_of_a_per_user_split() -> None:
     busy = [("busy", f"i{second}", second) for second in range(10)]
     events = table([*busy, ("once", "x", 100), *[("some", f"j{second}", 50 + second) for second in range(4)]])
     cut = split(events, "per-user", valid=0.1, test=0.2)
-    assert rows(cut.test.targets) == busy[8:]
-    assert rows(cut.valid.targets) == busy[7:8]
+    assert rows(cut.test.targets) == [*busy[8:], ("some", "j3", 53)]  # three events and more: one at least
+    assert rows(cut.valid.targets) == [*busy[7:8], ("some", "j2", 52)]
     assert {user for user, *_ in rows(cut.train)} == {"busy", "once", "some"}
     assert cut.protocol.startswith("split=per-user valid=0.1 test=0.2 hash=")
 

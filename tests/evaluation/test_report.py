@@ -37,7 +37,7 @@ def chance(cut: Holdout, fixed_scorer: Build) -> Report:
 
 def test_the_protocol_line_says_how_it_was_measured(good: Report) -> None:
     assert good.protocol == (
-        f"split=by-hand part=test ranking=full masked=history users={N_USERS} (all) items={N_ITEMS} seed=0"
+        f"split=by-hand part=test ranking=full masked=history k=5 users={N_USERS} (all) items={N_ITEMS} seed=0"
     )
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -35,10 +36,17 @@ def test_a_user_beyond_the_table_has_no_past(two_by_two: Interactions) -> None:
     assert lists(context.history) == [[], [0, 1], []]
 
 
-def test_a_stranger_to_the_model_keeps_their_history(two_by_two: Interactions) -> None:
-    context = Context.of_users(np.array([0, 1]), two_by_two, n_known=1)
-    assert context.user.tolist() == [0, -1]
-    assert lists(context.history) == [[0], [0, 1]]
+def test_the_last_word_on_an_item_counts_once() -> None:
+    weight = torch.tensor([1.0, 1.0, -1.0, 0.0, 2.0, -1.0, 1.0])
+    history = replace(Ragged.of([[5, 5, 6, 5], [7, 6, 6]]), weight=weight)
+    request, item = history.positive  # 5 was chosen twice, 6 disliked by one and forgiven by the other
+    assert list(zip(request.tolist(), item.tolist(), strict=True)) == [(0, 5), (1, 7), (1, 6)]
+    assert history.spoken.tolist() == [1, 4, 6]
+
+
+def test_a_dislike_takes_a_choice_back() -> None:
+    history = replace(Ragged.of([[5, 5], [5]]), weight=torch.tensor([1.0, -1.0, 1.0]))
+    assert history.speaks.tolist() == [False, True]
 
 
 def test_a_table_without_users_knows_nobody(two_by_two: Interactions) -> None:

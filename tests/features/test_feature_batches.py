@@ -63,4 +63,4 @@ def test_a_batch_is_as_long_as_its_rows() -> None:
     assert len(Pairs(three, three, torch.ones(3), none)) == 3
     assert len(Windows(three[:2], torch.tensor([0, 1, 3]), three, three, torch.ones(2), none)) == 2
     assert len(FeatureBatch({"a": torch.zeros(3, 5)})) == 3
-    assert len(Content(three, {"text": torch.zeros(3, 5)})) == 3
+    assert len(Content(three, {"text": torch.zeros(3, 5)}, torch.ones(3))) == 3

@@ -25,6 +25,7 @@ def trained(halves: Interactions) -> MF:
     torch.manual_seed(0)
     config = MFConfig(dim=8, epochs=60, batch_size=128, negatives=16, learning_rate=0.02)
     model = MF(config, halves.schema)
+    model.prepare(halves)
     train(model, PairBatches(halves, config, seed=0, device="cpu"), config, RunOptions(progress=False))
     return model
 
@@ -32,6 +33,8 @@ def trained(halves: Interactions) -> MF:
 def by_hand(**settings) -> tuple[MF, Pairs]:
     """Return a model of one user and two items with known vectors, and a batch with the second as negative."""
     model = MF(MFConfig(dim=2, cosine=False, temperature=1.0, **settings), Schema(1, 2))
+    model.shaped_user.fill_(True)
+    model.shaped_item.fill_(True)
     model.user.data = torch.tensor([[1.0, 2.0]])
     model.item.data = torch.tensor([[3.0, 0.5], [1.0, -1.0]])  # scores 4 and -1
     batch = Pairs(torch.tensor([0]), torch.tensor([0]), torch.ones(1), torch.tensor([[1]]))
@@ -104,10 +107,19 @@ def test_a_stranger_is_between_the_average_user_and_the_history(trained: MF) -> 
     with torch.no_grad():
         users, items = trained.config.scaled(trained.user), trained.item_vectors()
         average = trained.config.scaled(users.mean(dim=0))
-        nothing, some, much = trained.query(Context.of_histories([[], [2], [2] * 50]))
+        nothing, some, much = trained.query(Context.of_histories([[], [2], [2, 4, 6, 8, 10, 12, 14, 16]]))
     assert torch.allclose(nothing, average, atol=1e-5)
     assert average @ items[2] < some @ items[2] < much @ items[2]
-    assert much @ items[2] > 0.9
+
+
+def test_who_and_what_nothing_has_shaped_is_no_one_and_may_not_be_scored() -> None:
+    model, _ = by_hand()
+    model.shaped_user[0], model.shaped_item[1] = False, False
+    context = Context(torch.tensor([0]), Context.nobody().history)
+    assert model.can(context).tolist() == [False]
+    scores = model.scores(Context.of_histories([[0]]))
+    assert scores[0, 1].item() == -math.inf
+    assert scores[0, 0].isfinite()
 
 
 def test_growing_adds_small_random_rows(trained: MF, halves: Interactions) -> None:

@@ -192,7 +192,8 @@ def test_a_policy_may_choose_from_more_than_it_shows(known) -> None:
         ) -> tuple[Tensor, Tensor]:
             return candidates[:, 3:], torch.full((len(candidates), 1), 0.25)
 
-    slate = Pipeline(Ladder({"model": known}), N_ITEMS, [True], policy=Fourth()).run(of(1, 0), 1)
+    context = Context(torch.tensor([1, 0]), Ragged.empty(2))
+    slate = Pipeline(Ladder({"model": known}), N_ITEMS, [True], policy=Fourth()).run(context, 1)
     assert slate.items.tolist() == [[0], [3]]
     assert slate.scores.tolist() == [[1.0], [1.0]]
 

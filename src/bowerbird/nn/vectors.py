@@ -47,6 +47,10 @@ class DotProduct(nn.Module):
         """New users and items are not shaped yet."""
         self.shaped_user, self.shaped_item = grown(self.shaped_user, n_users), grown(self.shaped_item, n_items)
 
+    def average_user(self, users: Tensor) -> Tensor:
+        """Return the mean of the shaped rows of `users` (U, D), zeros where there is none (D,)."""
+        return self.shaped_user.to(users.dtype) @ users / self.shaped_user.sum().clamp(min=1)
+
     def own(self, context: Context) -> Tensor:
         """Return which requests are of users with a vector of their own, bool (B,)."""
         if not len(self.shaped_user):

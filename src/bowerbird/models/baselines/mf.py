@@ -52,7 +52,7 @@ class MF(DotProduct):
     @torch.no_grad()
     def freeze(self) -> None:
         """Keep the average user: what is expected of a stranger before anything is known."""
-        self.average = self.config.scaled(self.user[self.shaped_user]).mean(dim=0)
+        self.average = self.average_user(self.config.scaled(self.user))
 
     def query(self, context: Context) -> Tensor:
         """Return the user's vector, or for a stranger the one that ridge regression finds in the history (B, D)."""

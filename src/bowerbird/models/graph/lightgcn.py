@@ -89,7 +89,7 @@ class LightGCN(DotProduct):
         """
         users, items = self._layers()
         self.users, self.items = _mean(users), _mean(items)
-        self.average = self.users[self.shaped_user].mean(dim=0)
+        self.average = self.average_user(self.users)
         sent = sum(items[1 : self.config.hops], items[0]) / (self.config.hops + 1)
         degree = self.graph.item_degree
         self.outgoing = sent * torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0)[:, None]
