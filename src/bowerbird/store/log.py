@@ -21,7 +21,10 @@ class LogEvent:
     item_id: str | int | None = None
     time: int = 0  # seconds since 1970 UTC
     weight: float = 1.0
+    session_id: str | None = None  # of someone who has no user id
     request_id: str | None = None
+    scenario: str | None = None
+    context: str | None = None  # what the policy saw, as JSON
     position: int | None = None
     propensity: float | None = None
     policy_version: str | None = None
