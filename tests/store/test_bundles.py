@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from failing_world import FailsAt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -20,26 +21,6 @@ TABLES = {"items": pl.DataFrame({"item_id": ["a", "b"], "title": ["A", None]}), 
 
 def publish(run: Path, number: int = 0, **options: Any) -> str:
     return bundles.publish(run, MANIFEST | {"number": number}, WEIGHTS, TABLES, **options)
-
-
-class FailsAt(RealWorld):
-    """The operating system, until it is cut off at the n-th call that changes a file."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def _spend(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise OSError("cut off")
-
-    def write(self, path: Path, data: bytes) -> None:
-        self._spend()
-        super().write(path, data)
-
-    def replace(self, old: Path, new: Path) -> None:
-        self._spend()
-        super().replace(old, new)
 
 
 class NeverReplaces(RealWorld):

@@ -3,10 +3,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from failing_world import FailsAt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bowerbird.core import BundleError, RealWorld
+from bowerbird.core import BundleError
 from bowerbird.store import histories
 
 PAST = pl.DataFrame(
@@ -18,26 +19,6 @@ PAST = pl.DataFrame(
         "time": [10, 20, 30],
     }
 )
-
-
-class FailsAt(RealWorld):
-    """The operating system, until it is cut off at the n-th call that changes a file."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def _spend(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise OSError("cut off")
-
-    def write(self, path: Path, data: bytes) -> None:
-        self._spend()
-        super().write(path, data)
-
-    def replace(self, old: Path, new: Path) -> None:
-        self._spend()
-        super().replace(old, new)
 
 
 def test_what_was_kept_is_recalled(tmp_path: Path) -> None:
