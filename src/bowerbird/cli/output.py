@@ -1,6 +1,8 @@
 """How commands speak: tables and sentences for people on a terminal, one JSON document for programs."""
 
 import json
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +15,11 @@ from rich.text import Text
 
 out = Console()
 err = Console(stderr=True)
+
+
+def command() -> str:
+    """Return how this program is called from here: by its name where the shell finds it, else by its path."""
+    return "bowerbird" if shutil.which("bowerbird") else sys.argv[0]
 
 
 def show_json(document: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.cli.main import show_report
-from bowerbird.cli.output import out, say, show_json, show_table
+from bowerbird.cli.output import command, out, say, show_json, show_table
 from bowerbird.core import ConfigError
 from bowerbird.data import Split
 from bowerbird.evaluation import evaluate
@@ -67,7 +67,7 @@ def run_training(
     out.print(f"trained in {seconds:.1f} s" + (" and again on everything" if refit else ""))
     if out_dir is not None:
         out.print(f"saved {recommender.name} as version {version} in {out_dir}", soft_wrap=True)
-        out.print(f"next: bowerbird recommend {out_dir} --user {recommender.user_ids[0]} --explain", soft_wrap=True)
+        out.print(f"next: {command()} recommend {out_dir} --user {recommender.user_ids[0]} --explain", soft_wrap=True)
 
 
 def _show_audit(split: Split) -> None:
