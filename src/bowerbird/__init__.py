@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bowerbird.data import EventType, Interactions, read, split
     from bowerbird.evaluation import compare, evaluate
     from bowerbird.recommender import Recipe, Recommender, fit, load
+    from bowerbird.selection import search
 
 _ROOMS = {  # public name → room; imported when first used, so that `import bowerbird` costs next to nothing
     "BowerbirdError": "core",
@@ -24,6 +25,7 @@ _ROOMS = {  # public name → room; imported when first used, so that `import bo
     "Recommender": "recommender",
     "fit": "recommender",
     "load": "recommender",
+    "search": "selection",
 }
 __all__ = [
     "BowerbirdError",
@@ -37,6 +39,7 @@ __all__ = [
     "fit",
     "load",
     "read",
+    "search",
     "split",
 ]
 

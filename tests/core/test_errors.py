@@ -3,10 +3,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bowerbird import core
-from bowerbird.core import BowerbirdError, ConfigError, did_you_mean
+from bowerbird.core import (
+    BowerbirdDeprecationWarning,
+    BowerbirdError,
+    ConfigError,
+    closest,
+    deprecated,
+    did_you_mean,
+)
 
 REFINED = {
     "ConfigError": ValueError,
+    "DuplicateModelError": ValueError,
     "DataError": ValueError,
     "BundleError": ValueError,
     "RequestError": ValueError,
@@ -51,3 +59,31 @@ def test_nothing_is_suggested_when_nothing_is_close() -> None:
 def test_a_name_that_is_allowed_suggests_itself(allowed: list[str], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(allowed))
     assert did_you_mean(name, allowed) == f' Did you mean "{name}"?'
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("U7", "u7"), (" u7 ", "u7"), ("EASE", "ease"), ("Ease", "ease"), ("who", None), ("", None)]
+)
+def test_case_and_spaces_around_a_name_do_not_hide_what_was_meant(name: str, meant: str | None) -> None:
+    assert closest(name, ["ease", "u7", "User-19"]) == meant
+
+
+def test_of_two_names_that_differ_in_case_the_one_written_is_meant() -> None:
+    assert closest("A", ["A", "a"]) == "A"
+    assert closest("a", ["A", "a"]) == "a"
+
+
+def test_a_deprecation_names_both_versions_and_the_new_way_and_points_at_the_caller() -> None:
+    def old_name() -> None:
+        deprecated("old_name()", since="0.2", removed_in="0.4", instead="new_name()")
+
+    with pytest.warns(BowerbirdDeprecationWarning) as caught:
+        old_name()
+    assert str(caught[0].message) == (
+        "old_name() is deprecated since bowerbird 0.2 and goes in 0.4. Write new_name() instead."
+    )
+    assert caught[0].filename == __file__
+
+
+def test_a_deprecation_is_shown_by_default() -> None:
+    assert issubclass(BowerbirdDeprecationWarning, FutureWarning)

@@ -128,3 +128,17 @@ def test_encoded_values_are_named_again(values: list[int]) -> None:
     ids, rows = encode(pl.Series(values, dtype=pl.Int64))
     assert ids.names(rows).to_list() == values
     assert len(ids) == len(set(values))
+
+
+@given(st.lists(st.text(max_size=3), max_size=30))
+def test_encoded_texts_are_numbered_as_they_appear(values: list[str]) -> None:
+    ids, rows = encode(pl.Series(values, dtype=pl.String))
+    assert ids.values.to_list() == list(dict.fromkeys(values))
+    assert ids.names(rows).to_list() == values
+
+
+def test_texts_of_one_hash_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pl.Series, "hash", lambda column: pl.Series([1] * len(column), dtype=pl.UInt64))
+    ids, rows = encode(pl.Series(["b", "a", "b", "c"]))
+    assert ids.values.to_list() == ["b", "a", "c"]
+    assert rows.tolist() == [0, 1, 0, 2]

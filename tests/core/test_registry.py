@@ -85,3 +85,11 @@ def test_the_summary_is_the_first_line_of_the_model_file() -> None:
     import bowerbird.models  # noqa: F401  fills the table
 
     assert lookup("popularity").summary.startswith("Popularity: the same list for everyone")
+
+
+def test_an_entry_says_where_to_search(table: dict[str, registry.Entry]) -> None:
+    space = {"l2": (1.0, 9.0), "hops": (1, 4), "loss": ["bpr", "bce"]}
+    register("toy", config=ToyConfig, search=space)(model("Toy"))
+    register("other", config=OtherConfig)(model("Other"))
+    assert lookup("toy").search == space
+    assert lookup("other").search == {}

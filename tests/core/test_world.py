@@ -87,3 +87,13 @@ def test_any_bytes_survive_the_disk(tmp_path_factory: pytest.TempPathFactory, da
     path = tmp_path_factory.getbasetemp() / "bytes"
     RealWorld().write(path, data)
     assert RealWorld().read(path) == data
+
+
+def test_a_lock_is_one_holders_until_they_let_go(world: World, tmp_path: Path) -> None:
+    let_go = world.lock(tmp_path / "lock")
+    assert let_go is not None
+    assert world.lock(tmp_path / "lock") is None
+    let_go()
+    again = world.lock(tmp_path / "lock")
+    assert again is not None
+    again()

@@ -1,5 +1,6 @@
 import datetime
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,115 @@ def test_a_missing_file_in_a_missing_folder_is_only_missing(tmp_path: Path) -> N
     assert refusal(tmp_path / "no" / "event.csv").endswith("event.csv: there is no such file.")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == f"{tmp_path}: this is a folder. Name one file in it."
+def test_a_folder_without_parts_is_no_table(tmp_path: Path) -> None:
+    put(tmp_path, "_SUCCESS", "")
+    put(tmp_path, "notes.md", "user,item")
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: this is a folder without parts (.parquet, .csv or .tsv). Name one file in it."
+    )
+
+
+def test_a_folder_of_two_kinds_of_file_is_ambiguous(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", "user,item\n1,2\n")
+    put(tmp_path, "b.tsv", "user\titem\n1\t2\n")
+    assert refusal(tmp_path) == (
+        f'{tmp_path}: this folder holds csv and tsv files. Name those that make the table, such as "{tmp_path}/*.csv".'
+    )
+
+
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "*.parquet") == (
+        f"{tmp_path}/*.parquet: no file has such a name. Put the pattern in quotes, and check its folder."
+    )
+
+
+def test_the_file_whose_columns_differ_is_named(tmp_path: Path) -> None:
+    for name, header in (("1.csv", "user,item,time"), ("2.csv", "user,item,when")):
+        put(tmp_path, name, f"{header}\n1,2,3\n")
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/2.csv: its columns differ from those of 1.csv: it lacks time and adds when. "
+        "Files that make one table have the same columns."
+    )
+
+
+def test_the_file_whose_types_differ_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"user": [1], "item": [1]}).write_parquet(tmp_path / "1.parquet")
+    pl.DataFrame({"user": [1], "item": ["a"]}).write_parquet(tmp_path / "2.parquet")
+    assert refusal(tmp_path) == (
+        f'{tmp_path}/2.parquet, column "item": String where 1.parquet has Int64. '
+        "Files that make one table have the same types."
+    )
+
+
+def test_a_row_of_several_files_is_named_by_its_file_and_line(tmp_path: Path) -> None:
+    paths = [put(tmp_path, "1.csv", "user,item\n1,2\n"), put(tmp_path, "2.csv", "user,item\n1,2\n1,\n")]
+    assert refusal(paths) == (
+        '2 files, column "item": 1 of 3 rows are empty (first: 2.csv, line 3). Fill them or drop them.'
+    )
+
+
+def test_a_row_of_several_parquet_files_is_named_by_its_file_and_row(tmp_path: Path) -> None:
+    for name, ids in (("1.parquet", ["a", "b"]), ("2.parquet", ["c", ""])):
+        pl.DataFrame({"user": ids, "item": ["x", "y"]}).write_parquet(tmp_path / name)
+    assert refusal(tmp_path).endswith(
+        'column "user": 1 of 4 rows are empty (first: 2.parquet, row 2). Fill them or drop them.'
+    )
+
+
+def test_a_column_to_keep_must_be_there() -> None:
+    message = refusal({"user": [1], "item": [2], "page": [3]}, extra=["pages"])
+    assert message == 'table: there is no column "pages" to keep. Did you mean "page"? It has: user, item, page.'
+
+
+def test_a_header_that_is_missing_is_asked_for(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "u1,i1,1700000000\nu2,i2,1700000001\n")
+    assert refusal(path) == (
+        f"{path}: no column is recognised as the user. It has: u1, i1, 1700000000. The first line looks like a row: "
+        "put a line of names above it. Name it with user=… (--user on the command line)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([1_700_000_000, 1_700_000_000_000], "1 of 2 rows look like seconds among milliseconds (first: row 1)"),
+        ([1_700_000_000_000_000, 1_700_000_000], "1 of 2 rows look like seconds among microseconds (first: row 2)"),
+        (
+            [1_700_000_000_000_000, 1_700_000_000_000],
+            "1 of 2 rows look like milliseconds among microseconds (first: row 2)",
+        ),
+        ([1.7e9, 1.7e18, 1.7e18], "1 of 3 rows look like seconds among nanoseconds (first: row 1)"),
+    ],
+)
+def test_two_units_in_one_time_column_are_refused(values: list[float], says: str) -> None:
+    rows = range(len(values))
+    assert refusal({"user": rows, "item": rows, "time": values}) == (
+        f'table, column "time": {says}. Write all of them in seconds.'
+    )
+
+
+def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", "user,item\nu1,tea\nu1,café\n".encode("latin-1"))
+    assert refusal(path) == (
+        f"{path}: cannot be read as csv. Line 3 is not UTF-8; it may be latin-1. "
+        "Convert it: iconv -f latin1 -t utf-8 FILE."
+    )
+
+
+def test_a_recbole_number_that_is_none_is_named(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.inter", "user_id:token\titem_id:token\trating:float\nu1\ta\t5\nu2\tb\tgood\n")
+    assert refusal(path) == f'{path}, column "rating": 1 of 2 rows are not numbers (first: line 3). Mend or drop them.'
+
+
+def test_rows_without_interactions_are_read_elsewhere(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.libsvm", "1 1:1\n")
+    assert refusal(path) == (f"{path}: libsvm holds labels and features, and no interactions. Read it with read_rows.")
+
+
+def test_a_path_takes_no_query(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "a.csv", query="select 1") == (
+        "query is for a database, such as sqlite:///shop.db; this source is read whole. Leave it out."
+    )
 
 
 def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
@@ -204,3 +312,18 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_bad_side_table_is_refused_by_its_name(tmp_path: Path) -> None:
     message = refusal({"user": [1], "item": [2]}, items=tmp_path / "films.csv")
     assert message == f"{tmp_path}/films.csv: there is no such file."
+
+
+def test_a_parquet_file_with_damaged_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"user": range(5000), "item": range(5000)}).write_parquet(path)
+    data = bytearray(path.read_bytes())
+    data[4:200] = b"\xff" * 196  # the header of the first page
+    path.write_bytes(data)
+    assert refusal(path).startswith(f"{path}: the rows cannot be read. ")
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, "a.csv", "user,item\n1,2\n")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert refusal(path) == f"{path}: this file may not be read. Ask for the permission, or copy it."

@@ -22,6 +22,7 @@ def parts(films: Interactions) -> Split:
         ("popularity", 0.0620, 0.001),
         ("itemknn", 0.1345, 0.001),
         ("ease", 0.1240, 0.001),
+        ("ials", 0.1286, 0.003),
         ("mf", 0.1211, 0.006),
         ("lightgcn", 0.1227, 0.006),
     ],

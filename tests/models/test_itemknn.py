@@ -83,3 +83,37 @@ def test_a_person_who_only_disliked_or_looked_is_left_to_others(table, closed) -
 def test_values_out_of_range_are_refused_with_one_that_works(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"{key} is {value}; it must be . or more. Try {key} ="):
         ItemKNNConfig(**{key: value})
+
+
+def test_by_neighbours_of_the_scored_item(table, closed) -> None:
+    model = closed(ItemKNNConfig(shrink=1.0, neighbours=1, nearest_to="scored"), table(THREE, 3, 3))
+    # item 1 keeps item 0, items 0 and 2 keep item 1: a history of item 1 speaks for both, one of item 2 for none
+    assert (model.scores(Context.of_histories([[1]]))[0] > 0).tolist() == [True, False, True]
+    assert (model.scores(Context.of_histories([[2]]))[0] > 0).tolist() == [False, False, False]
+
+
+@settings(max_examples=25, deadline=None)
+@given(matrix=arrays(bool, (7, 5)), neighbours=st.sampled_from([1, 2, 5]))
+def test_any_history_agrees_with_a_slow_sum_over_neighbours_of_the_scored(
+    table, closed, matrix: np.ndarray, neighbours: int
+) -> None:
+    model = closed(ItemKNNConfig(neighbours=neighbours, nearest_to="scored"), table(np.argwhere(matrix), 7, 5))
+    scores = model.scores(Context.of_histories([np.flatnonzero(row) for row in matrix]), torch.tensor([4, 1]))
+    for user, row in enumerate(matrix):
+        for place, item in enumerate((4, 1)):
+            kept = zip(model.neighbour[item].tolist(), model.similarity[item].tolist(), strict=True)
+            assert scores[user, place].item() == pytest.approx(sum(alike for one, alike in kept if row[one]), abs=1e-6)
+
+
+def test_with_all_neighbours_kept_it_does_not_matter_whose(table, closed) -> None:
+    past = table(np.argwhere(np.random.default_rng(0).random((20, 6)) < 0.4), 20, 6)
+    asked = Context.of_users(np.arange(20, dtype=np.int32), past)
+    chosen, scored = (closed(ItemKNNConfig(nearest_to=one), past).scores(asked) for one in ("chosen", "scored"))
+    assert torch.allclose(chosen, scored, atol=1e-6)
+
+
+def test_whose_neighbours_must_be_known() -> None:
+    with pytest.raises(
+        ConfigError, match=r"nearest_to is 'scores'; it must be one of chosen, scored. Try .* = scored."
+    ):
+        ItemKNNConfig(nearest_to="scores")

@@ -37,6 +37,7 @@ def by_hand(**settings) -> tuple[MF, Pairs]:
     model.shaped_item.fill_(True)
     model.user.data = torch.tensor([[1.0, 2.0]])
     model.item.data = torch.tensor([[3.0, 0.5], [1.0, -1.0]])  # scores 4 and -1
+    model.freeze()
     batch = Pairs(torch.tensor([0]), torch.tensor([0]), torch.ones(1), torch.tensor([[1]]))
     return model, batch
 

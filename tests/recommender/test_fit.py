@@ -112,14 +112,15 @@ def test_a_loaded_recommender_is_refitted_for_the_chosen_epochs(
     assert again.refit(shop).training.epochs == 2
 
 
-def test_a_refit_does_not_overwrite_the_checkpoint(
-    split: Split, shop: Interactions, quick: dict, tmp_path: Path
-) -> None:
-    run = bb.RunOptions(progress=False, checkpoint=str(tmp_path / "best.safetensors"))
+def test_a_refit_keeps_a_checkpoint_of_its_own(split: Split, shop: Interactions, quick: dict, tmp_path: Path) -> None:
+    run = bb.RunOptions(progress=False, checkpoint=str(tmp_path))
     rec = bb.fit(split, "mf", run=run, **quick)
-    before = (tmp_path / "best.safetensors").read_bytes()
-    rec.refit(shop)
-    assert (tmp_path / "best.safetensors").read_bytes() == before
+    (chosen,) = tmp_path.iterdir()
+    before = chosen.read_bytes()
+    fresh = rec.refit(shop)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert chosen.read_bytes() == before
+    assert rec.refit(shop).training.resumed_from == fresh.training.epochs
 
 
 def test_the_seed_decides_where_a_model_starts(shop: Interactions) -> None:

@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from bowerbird.core import BundleError, RealWorld
 from bowerbird.store import bundles
+from bowerbird.store.bundles import Bundle
 
 MANIFEST = {"model": "ease", "config": {"l2": 5e-05, "name": "Bücher\x1f"}, "report": [1, None, True]}
 WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array([3], np.int64)}
@@ -150,12 +154,129 @@ def test_a_missing_manifest_is_refused(run: Path) -> None:
         bundles.read(run)
 
 
-def test_another_format_is_refused_with_both_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundles, "FORMAT", 2)
+def staged(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A bowerbird of a later format, whose last change gave a name to a table that had another."""
+
+    def renamed(old: Bundle) -> Bundle:
+        tables = {"things" if name == "items" else name: table for name, table in old.tables.items()}
+        return replace(old, tables=tables)
+
+    monkeypatch.setattr(bundles, "FORMAT", number)
+    monkeypatch.setattr(bundles, "MIGRATIONS", {number - 1: renamed})
+
+
+def test_the_format_before_is_read_as_if_it_were_written_today(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged(monkeypatch, bundles.FORMAT + 1)
+    bundle = bundles.read(run)
+    assert set(bundle.tables) == {"things", "users"}
+    assert bundle.tables["things"].equals(TABLES["items"])
+    assert np.array_equal(bundle.tensors["w"], WEIGHTS["w"])
+
+
+def test_todays_format_is_not_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged(monkeypatch, bundles.FORMAT + 1)
     publish(tmp_path)
-    monkeypatch.undo()
-    with pytest.raises(BundleError, match=r"has format 2; this bowerbird reads 1\. Use the bowerbird that wrote it"):
+    assert set(bundles.read(tmp_path).tables) == {"items", "users"}
+
+
+def test_a_damaged_bundle_of_the_format_before_is_refused_all_the_same(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged(monkeypatch, bundles.FORMAT + 1)
+    (run / "bundles" / "000001" / "items.parquet").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"items\.parquet was changed after it was written"):
+        bundles.read(run)
+
+
+@pytest.mark.parametrize(("written", "reading", "reads"), [(1, 3, "2 and 3"), (1, 9, "8 and 9"), (4, 3, "2 and 3")])
+def test_other_formats_are_refused_with_what_is_read_and_who_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int, reading: int, reads: str
+) -> None:
+    staged(monkeypatch, written)
+    bundles.publish(tmp_path, {"versions": {"bowerbird": "7.1"}}, WEIGHTS, TABLES)
+    staged(monkeypatch, reading)
+    with pytest.raises(BundleError) as caught:
         bundles.read(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'bundles' / '000001'}: the bundle has format {written}; this bowerbird reads {reads}. "
+        'Read it with: pip install "bowerbird==7.1", or train again.'
+    )
+
+
+def test_a_bundle_that_does_not_say_who_wrote_it_is_refused_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged(monkeypatch, 3)
+    with pytest.raises(BundleError, match=r"has format 1; this bowerbird reads 2 and 3\. Read it with the one that"):
+        bundles.read(run)
+
+
+def test_the_last_two_formats_are_read_and_no_more() -> None:
+    assert set(bundles.MIGRATIONS) == {bundles.FORMAT - 1} - {0}
+
+
+class Slow(RealWorld):
+    """Its sleep passes at once, and its clock moves by what was slept."""
+
+    def __init__(self) -> None:
+        self.moment, self.slept = 0.0, 0
+
+    def monotonic(self) -> float:
+        return self.moment
+
+    def sleep(self, seconds: float) -> None:
+        self.moment += seconds
+        self.slept += 1
+
+
+def test_who_holds_a_run_keeps_others_out_until_they_give_up(tmp_path: Path) -> None:
+    world = Slow()
+    with (
+        bundles.locked(tmp_path),
+        pytest.raises(BundleError, match=r"another process has been publishing here for 60 s\. Wait for it or end it"),
+        bundles.locked(tmp_path, world=world),
+    ):
+        pass
+    assert world.moment == pytest.approx(60, abs=0.1)
+
+
+def test_a_run_is_free_again_after_its_publication_and_after_its_failure(tmp_path: Path) -> None:
+    world = Slow()
+    with bundles.locked(tmp_path):
+        publish(tmp_path)
+    with pytest.raises(OSError, match="cut off"), bundles.locked(tmp_path):
+        publish(tmp_path, world=FailsAt(0))
+    with bundles.locked(tmp_path, world=world):
+        assert publish(tmp_path) == "000002"
+    assert world.slept == 0
+
+
+def test_two_runs_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    world = Slow()
+    with bundles.locked(tmp_path / "a"), bundles.locked(tmp_path / "b", world=world):
+        assert world.slept == 0
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from bowerbird.store import bundles
+with bundles.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_ends_with_the_process_that_held_it_however_that_ends(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert RealWorld().lock(tmp_path / "lock") is None
+        holder.kill()
+    let_go = RealWorld().lock(tmp_path / "lock")
+    assert let_go is not None
+    let_go()
 
 
 def test_a_folder_that_is_no_run_is_answered_with_how_to_make_one(tmp_path: Path) -> None:

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bowerbird.core import RunOptions, TrainedConfig
-from bowerbird.data import Interactions
+from bowerbird.core import DataError, RunOptions, TrainedConfig
+from bowerbird.data import Interactions, read
 from bowerbird.models.baselines.mf import MF, MFConfig
 from bowerbird.models.graph.lightgcn import LightGCN, LightGCNConfig
 from bowerbird.nn.losses import NAMES
-from bowerbird.training import PairBatches, Training, device_of, loop, train
+from bowerbird.training import PairBatches, Training, checkpoint, device_of, loop, train
 
 QUIET = RunOptions(device="cpu", progress=False)
 
@@ -34,6 +35,7 @@ class Targets:
     """Batches that ask for 1 and for 3, which weighs three times as much."""
 
     n_rows = 2
+    fingerprint = "one and three"
 
     def __len__(self) -> int:
         return 1
@@ -256,37 +258,101 @@ def test_any_other_error_passes_through() -> None:
 # ── checkpoints ──
 
 
-def test_the_checkpoint_is_the_best_state(tmp_path: Path, even_odd: Interactions) -> None:
-    path = tmp_path / "new" / "best.safetensors"
-    model, setting, batches = mf(even_odd, patience=2)
-    run = RunOptions(device="cpu", progress=False, checkpoint=str(path))
-    result = train(model, batches, setting, run, validate=scripted(0.3, 0.7, 0.1, 0.2))
-    assert result.best_epoch == 2
-    assert equal(load_file(path), state_of(model))
-    assert [file.name for file in path.parent.iterdir()] == ["best.safetensors"]
+def kept_in(folder: Path, **options: Any) -> RunOptions:
+    return RunOptions(**({"device": "cpu", "progress": False, "checkpoint": str(folder)} | options))
 
 
-def test_without_validation_the_checkpoint_is_the_last_state(tmp_path: Path, even_odd: Interactions) -> None:
-    path = tmp_path / "last.safetensors"
+def stop_after(n: int) -> Callable[[Training], None]:
+    """Return a callback that ends the process, as far as the loop can tell, after its n-th epoch."""
+    rest = iter(range(n - 1))
+
+    def fall(_: Training) -> None:
+        if next(rest, None) is None:
+            raise SystemExit("the machine went down")
+
+    return fall
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+@pytest.mark.parametrize("fallen", [1, 3, 4])
+def test_an_interrupted_training_ends_with_the_model_of_an_undisturbed_one(
+    tmp_path: Path, even_odd: Interactions, loss: str, fallen: int
+) -> None:
+    figures = (0.3, 0.5, 0.4, 0.45, 0.2, 0.1)
+    whole, setting, batches = mf(even_odd, loss=loss, patience=3)
+    straight = train(whole, batches, setting, QUIET, validate=scripted(*figures))
+    torn, _, batches = mf(even_odd, loss=loss, patience=3)
+    with pytest.raises(SystemExit):
+        train(torn, batches, setting, kept_in(tmp_path), validate=scripted(*figures), on_epoch=stop_after(fallen))
+    again, _, batches = mf(even_odd, loss=loss, patience=3, dim=8)
+    again.user.data.fill_(7.0)  # where it starts must not matter
+    resumed = train(again, batches, setting, kept_in(tmp_path), validate=scripted(*figures[fallen:]))
+    assert resumed.resumed_from == fallen
+    assert equal(state_of(again), state_of(whole))
+    assert resumed.curve == straight.curve
+    assert (resumed.epochs, resumed.best_epoch, resumed.best) == (straight.epochs, 2, 0.5)
+
+
+def test_a_checkpoint_of_a_long_table_keeps_its_moments_by_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"user": rng.integers(0, 300, 1000), "item": rng.integers(0, 400, 1000)})
+    events = read(table.unique(maintain_order=True))
+    options = {"batch_size": 16, "loss": "bpr"}  # few rows of many: gradients are sparse
+    whole, setting, batches = mf(events, **options)
+    train(whole, batches, setting, QUIET, epochs=3)
+    torn, _, batches = mf(events, **options)
+    with pytest.raises(SystemExit):
+        train(torn, batches, setting, kept_in(tmp_path), epochs=3, on_epoch=stop_after(2))
+    again, _, batches = mf(events, **options)
+    train(again, batches, setting, kept_in(tmp_path), epochs=3)
+    assert equal(state_of(again), state_of(whole))
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path, even_odd: Interactions) -> None:
     model, setting, batches = mf(even_odd)
-    train(model, batches, setting, RunOptions(device="cpu", progress=False, checkpoint=str(path)), epochs=2)
-    assert equal(load_file(path), state_of(model))
+    first = train(model, batches, setting, kept_in(tmp_path), epochs=3)
+    again, _, batches = mf(even_odd)
+    second = train(again, batches, setting, kept_in(tmp_path), epochs=3)
+    assert (second.epochs, second.resumed_from, second.seconds) == (3, 3, first.seconds)
+    assert equal(state_of(again), state_of(model))
+
+
+def test_another_run_keeps_its_own_checkpoint(tmp_path: Path, even_odd: Interactions) -> None:
+    model, setting, batches = mf(even_odd)
+    train(model, batches, setting, kept_in(tmp_path), epochs=2)
+    other, longer, _ = mf(even_odd, learning_rate=0.5)
+    fewer = even_odd.rows(even_odd.user > 0)
+    runs: list[tuple[MF, MFConfig, PairBatches, RunOptions]] = [
+        (other, longer, PairBatches(even_odd, longer, seed=0, device="cpu"), kept_in(tmp_path)),
+        (mf(even_odd)[0], setting, PairBatches(even_odd, setting, seed=1, device="cpu"), kept_in(tmp_path, seed=1)),
+        (mf(fewer)[0], setting, PairBatches(fewer, setting, seed=0, device="cpu"), kept_in(tmp_path)),
+    ]
+    for n, (one, what, cutter, run) in enumerate(runs):
+        assert train(one, cutter, what, run, epochs=2).resumed_from == 0
+        assert len(list(tmp_path.iterdir())) == n + 2
 
 
 def test_a_crash_while_writing_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "best.safetensors"
-    run = RunOptions(device="cpu", progress=False, checkpoint=str(path))
-    train(Number(), Targets(), config(), run, epochs=1)
-    before = path.read_bytes()
+    with pytest.raises(SystemExit):
+        train(Number(), Targets(), config(), kept_in(tmp_path), epochs=5, on_epoch=stop_after(1))
 
-    def half(state: dict[str, Tensor], scratch: Path) -> None:
+    def half(tensors: dict[str, Tensor], scratch: Path, metadata: dict[str, str]) -> None:
         scratch.write_bytes(b"half a file")
         raise OSError("no space left")
 
-    monkeypatch.setattr(loop, "save_file", half)
-    with pytest.raises(OSError, match="no space left"):
-        train(Number(), Targets(), config(), run, epochs=2)
-    assert path.read_bytes() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_file", half)
+        with pytest.raises(OSError, match="no space left"):
+            train(Number(), Targets(), config(), kept_in(tmp_path), epochs=5)
+    assert train(Number(), Targets(), config(), kept_in(tmp_path), epochs=5).resumed_from == 1
+
+
+def test_a_damaged_checkpoint_is_told_with_its_place(tmp_path: Path) -> None:
+    train(Number(), Targets(), config(), kept_in(tmp_path), epochs=1)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(DataError, match=rf"{file.name}: the checkpoint is damaged .* Remove it to start again\.$"):
+        train(Number(), Targets(), config(), kept_in(tmp_path), epochs=1)
 
 
 # ── the same again ──

@@ -1,6 +1,7 @@
 """The command line: every command, its options, and how a mistake is answered."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import bowerbird
+from bowerbird.cli.data import Column, Format, Items, Json, Root, data_app
 from bowerbird.cli.output import out, say, show_json, show_table
 from bowerbird.core import BowerbirdError, RequestError
 
@@ -18,22 +20,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Named data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as `train --out` makes it.")]
 K = Annotated[int, typer.Option("-k", help="Items in each list.")]
 DataPath = Annotated[str | None, typer.Option("--data", help="A file, or the name of a data set such as ml-100k.")]
-Column = Annotated[str | None, typer.Option(help="Name of the column; inferred when left out.")]
-Root = Annotated[
-    str | None,
-    typer.Option("--data-root", envvar="BOWERBIRD_DATA", help="A folder that holds data sets by name."),
-]
 
 
 def main() -> None:
     """Run the command line; a user's mistake exits with 2 and no traceback, ours with 1."""
+    warnings.showwarning = lambda message, *_, **__: say(str(message), mark="[yellow]warning[/]: ")
     try:
         app(standalone_mode=True)
     except BowerbirdError as error:
@@ -66,13 +62,16 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A hyper-parameter of the model; repeatable.")
     ] = None,
+    tries: Annotated[
+        int | None, typer.Option(help="Measure this many configurations on validation, and train the best of them.")
+    ] = None,
     user: Column = None,
     item: Column = None,
     time: Column = None,
     event: Column = None,
     weight: Column = None,
-    items: Annotated[str | None, typer.Option(help="A table of items; its title column is shown to people.")] = None,
-    format: Annotated[str | None, typer.Option(help="csv, tsv, parquet or lists; else by the file's ending.")] = None,
+    items: Items = None,
+    format: Format = None,
     data_root: Root = None,
     split: Annotated[str | None, typer.Option(help="temporal, per-user, leave-one-out or random.")] = None,
     valid: Annotated[float | None, typer.Option(help="Share of events for validation.")] = None,
@@ -94,6 +93,7 @@ def train(
         },
         "split": {"method": split, "valid": valid, "test": test, "warmup": warmup, "seed": seed},
         "model": {"name": model} | _settings(setting or []),
+        "search": {"tries": tries},
         "run": {"seed": seed, "device": device, "threads": threads},
     }  # fmt: skip
     if json:
@@ -167,6 +167,7 @@ def recommend(
     """Recommend items to a user, to a stranger with a history, to nobody in particular, or to everyone."""
     from bowerbird import load
     from bowerbird.core import RealWorld
+    from bowerbird.recommender.hints import not_known
 
     recommender = load(run)
     if everyone:
@@ -182,6 +183,10 @@ def recommend(
         raise RequestError("--user and --history are both given. Ask for one of them at a time.")
     users, histories = (None if user is None else [user]), ([history] if history else None)
     slates = recommender.recommend(users, histories=histories, k=k, explain=explain)
+    for what, ids, known in (("user", users, recommender.user_ids), ("item", history, recommender.item_ids)):
+        for one in ids or ():
+            if known.row(one) < 0:
+                say(not_known(what, one, known))
     if json:
         show_json(slates.body(RealWorld().token()) | {"user_id": user})
         return
@@ -273,24 +278,3 @@ def demo(
     recommender = run_demo(data, data_root, out_dir, port, as_json=json)
     if serve:
         run_server(recommender, "127.0.0.1", port)
-
-
-@data_app.command("list")
-def data_list(json: Json = False) -> None:
-    """List the named data sets."""
-    from bowerbird.data import REGISTRY
-
-    rows = [{"name": one.name, "title": one.title, "terms": one.terms} for one in REGISTRY.values()]
-    if json:
-        show_json(rows)
-    else:
-        show_table("Data sets", ("name", "what it is", "terms"), [tuple(row.values()) for row in rows], left=3)
-
-
-@data_app.command("get")
-def data_get(name: Annotated[str, typer.Argument()], data_root: Root = None, json: Json = False) -> None:
-    """Fetch a named data set into the cache, and say where it is."""
-    from bowerbird.data import get
-
-    folder = get(name, data_root=data_root)
-    show_json({"name": name, "folder": str(folder)}) if json else out.print(str(folder), soft_wrap=True)

@@ -1,6 +1,7 @@
-"""`bowerbird train`: read, split, fit, measure, refit, save."""
+"""`bowerbird train`: read, split, search where asked, fit, measure, refit, save."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from bowerbird.cli.output import command, out, say, show_json, show_table
 from bowerbird.core import ConfigError
 from bowerbird.data import Split
 from bowerbird.evaluation import evaluate
-from bowerbird.recommender import Recipe, fit
+from bowerbird.recommender import Recipe, Recommender, fit
+from bowerbird.selection import Search, search
 
 
 def run_training(
@@ -29,8 +31,10 @@ def run_training(
     split = recipe.split.cut(events)
     for warning in split.warnings:
         say(warning, mark="[yellow]warning[/]: ")
+    found = _search(split, recipe, out_dir)
+    model = recipe.model if found is None else found.best
     started = time.perf_counter()
-    recommender = fit(split, recipe)
+    recommender = fit(split, model, run=recipe.run)
     seconds = time.perf_counter() - started
     report = evaluate(recommender, split.valid, seed=recipe.run.seed)
     recommender.measured = report.to_dict() | {"trained_on": "the train part", "split": split.protocol}
@@ -53,7 +57,10 @@ def run_training(
         "audit": split.audit.to_dicts(),
         "warnings": list(split.warnings),
         "seconds": {"train": seconds},
+        "config": asdict(model),
+        "search": found.to_dict() if found else None,
         "training": recommender.training.to_dict() if recommender.training else None,
+        "health": recommender.health.to_dict() if recommender.health else None,
         "refit": refit,
         "out": None if out_dir is None else str(out_dir),
         "version": version,
@@ -64,10 +71,34 @@ def run_training(
         return
     _show_audit(split)
     show_report(report.to_dict())
+    _show_health(recommender)
     out.print(f"trained in {seconds:.1f} s" + (" and again on everything" if refit else ""))
     if out_dir is not None:
         out.print(f"saved {recommender.name} as version {version} in {out_dir}", soft_wrap=True)
         out.print(f"next: {command()} recommend {out_dir} --user {recommender.user_ids[0]} --explain", soft_wrap=True)
+
+
+def _search(split: Split, recipe: Recipe, out_dir: Path | None) -> Search | None:
+    """Return what the tries that the recipe asks for found; they are kept beside the bundles, for the next time."""
+    if not recipe.search.tries:
+        return None
+    kept = None if out_dir is None else out_dir / "search.jsonl"
+    found = search(split, recipe.model, tries=recipe.search.tries, seed=recipe.run.seed, run=recipe.run, out=kept)
+    if found.interrupted:
+        say(f"stopped after {len(found.tries)} of {recipe.search.tries} tries; the best of them is trained")
+    failed = found.tries["error"].drop_nulls()
+    if len(failed):
+        say(f"{len(failed)} tries failed, the first with: {failed[0]}", mark="[yellow]warning[/]: ")
+    flatters = "" if found.best == recipe.model else " Chosen on the users measured below, whose figures flatter it."
+    say(f"{found}.{flatters}")
+    return found
+
+
+def _show_health(recommender: Recommender) -> None:
+    if recommender.health is not None:
+        out.print(str(recommender.health), highlight=False)
+        for warning in recommender.health.warnings:
+            say(warning, mark="[yellow]warning[/]: ")
 
 
 def _show_audit(split: Split) -> None:

@@ -5,15 +5,19 @@ Ids need Polars and have a door of their own, `bowerbird.core.ids`, so that `bow
 
 from bowerbird.core.config import ModelConfig, RunOptions, TrainedConfig, build, check
 from bowerbird.core.errors import (
+    BowerbirdDeprecationWarning,
     BowerbirdError,
     BundleError,
     ConfigError,
     DataError,
+    DuplicateModelError,
     MissingExtraError,
     RequestError,
     ScoreError,
     UnknownItemError,
     UnknownModelError,
+    closest,
+    deprecated,
     did_you_mean,
 )
 from bowerbird.core.random import derive, numpy_stream, torch_stream
@@ -22,10 +26,12 @@ from bowerbird.core.registry import Entry, entries, entry_of, lookup, register
 from bowerbird.core.world import RealWorld, World
 
 __all__ = [
+    "BowerbirdDeprecationWarning",
     "BowerbirdError",
     "BundleError",
     "ConfigError",
     "DataError",
+    "DuplicateModelError",
     "Entry",
     "MissingExtraError",
     "ModelConfig",
@@ -40,6 +46,8 @@ __all__ = [
     "World",
     "build",
     "check",
+    "closest",
+    "deprecated",
     "derive",
     "did_you_mean",
     "entries",

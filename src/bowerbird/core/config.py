@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
-from bowerbird.core.errors import ConfigError, did_you_mean
+from bowerbird.core.errors import ConfigError, closest, did_you_mean
 
 T = TypeVar("T")
 
@@ -54,12 +54,13 @@ class RunOptions:
     seed: int = 0  # every random stream derives from it by name
     threads: int = 0  # 0 leaves the choice to torch
     progress: bool = True  # draw progress bars on standard error when that is a terminal
-    checkpoint: str = ""  # a .safetensors file that keeps the best state so far; empty keeps it in memory
+    checkpoint: str = ""  # a folder that keeps each epoch's state, so that the same run goes on; empty keeps nothing
 
     def __post_init__(self) -> None:
         check(self.threads >= 0, "threads", self.threads, "must be 0 or more", try_instead=0)
         known = self.device in ("auto", "cpu", "cuda") or self.device.removeprefix("cuda:").isdigit()
-        check(known, "device", self.device, "must be auto, cpu, cuda or cuda:0", try_instead="auto")
+        meant = closest(self.device.lower().replace("gpu", "cuda"), ("auto", "cpu", "cuda")) or "auto"
+        check(known, "device", self.device, "must be auto, cpu, cuda or cuda:0", try_instead=meant)
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more", try_instead=0)
 
 

@@ -4,6 +4,7 @@ Each class derives from `BowerbirdError` and from the built-in it refines, so th
 written by someone who has never heard of bowerbird still works.
 """
 
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -21,6 +22,10 @@ class BowerbirdError(Exception):
 
 class ConfigError(BowerbirdError, ValueError):
     """An option has a value, a name or a type that cannot be used."""
+
+
+class DuplicateModelError(ConfigError):
+    """Two models have one name."""
 
 
 class DataError(BowerbirdError, ValueError):
@@ -51,7 +56,27 @@ class ScoreError(BowerbirdError, ArithmeticError):
     """A model returned a score that is not a number."""
 
 
+class BowerbirdDeprecationWarning(FutureWarning):
+    """Something still works that a coming version will not have; shown by default, unlike Python's own kind."""
+
+
+def deprecated(name: str, *, since: str, removed_in: str, instead: str) -> None:
+    """Warn, at the line that called the caller, that `name` goes, and say what to write instead."""
+    text = f"{name} is deprecated since bowerbird {since} and goes in {removed_in}. Write {instead} instead."
+    warnings.warn(text, BowerbirdDeprecationWarning, stacklevel=3)
+
+
+def closest(name: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name that was probably meant, whatever its case and the spaces around it; None if none is."""
+    known = list(allowed)
+    if name in known:
+        return name
+    plain = {one.strip().casefold(): one for one in known}
+    close = get_close_matches(name.strip().casefold(), plain, n=1)
+    return plain[close[0]] if close else None
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return ' Did you mean "x"?' for the closest allowed name, or an empty string."""
-    close = get_close_matches(name, list(allowed), n=1)
-    return f' Did you mean "{close[0]}"?' if close else ""
+    meant = closest(name, allowed)
+    return "" if meant is None else f' Did you mean "{meant}"?'

@@ -3,15 +3,16 @@
 The table is empty until the model files are imported; `bowerbird.models` does that.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeVar
 
 from bowerbird.core.config import ModelConfig
-from bowerbird.core.errors import ConfigError, UnknownModelError, did_you_mean
+from bowerbird.core.errors import DuplicateModelError, UnknownModelError, did_you_mean
 
 M = TypeVar("M", bound=type)
+Span = tuple[float, float] | list[Any]  # of a hyper-parameter: a log range (of integers where both are), or its choices
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Entry:
     config: type[ModelConfig]
     batches: type | None  # the batch type the training loop feeds it; None for closed-form models
     tags: tuple[str, ...]
+    search: Mapping[str, Span] = field(default_factory=dict)  # where to look for better hyper-parameters
 
     @property
     def summary(self) -> str:
@@ -34,15 +36,21 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    name: str, *, config: type[ModelConfig], batches: type | None = None, tags: tuple[str, ...] = ()
+    name: str,
+    *,
+    config: type[ModelConfig],
+    batches: type | None = None,
+    tags: tuple[str, ...] = (),
+    search: Mapping[str, Span] | None = None,
 ) -> Callable[[M], M]:
     """Return a class decorator that enters a model into the table under `name`."""
 
     def enter(model: M) -> M:
         old = _ENTRIES.get(name)
         if old is not None and _place(old.model) != _place(model):  # the same place: its module was reloaded
-            raise ConfigError(f'two models are named "{name}": {old.model.__module__} and {model.__module__}.')
-        _ENTRIES[name] = Entry(name, model, config, batches, tags)
+            places = f"{old.model.__module__} and {model.__module__}"
+            raise DuplicateModelError(f'two models are named "{name}": {places}. Rename one of them.')
+        _ENTRIES[name] = Entry(name, model, config, batches, tags, search or {})
         return model
 
     return enter

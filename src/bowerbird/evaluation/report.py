@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from bowerbird.core import ConfigError, check, numpy_stream, torch_stream
+from bowerbird.core import ConfigError, check, closest, numpy_stream, torch_stream
 from bowerbird.core.ids import Ids
 from bowerbird.data import Holdout, Interactions
 from bowerbird.evaluation.metrics import METRICS, beyond_accuracy, parse
@@ -96,7 +96,7 @@ def evaluate(
     such figures compare with nothing else. `intervals=False` saves the bootstrap. Raises `ConfigError` when nobody
     is left to ask.
     """
-    check(who in WHO, "who", who, f"must be one of {', '.join(WHO)}", try_instead="all")
+    check(who in WHO, "who", who, f"must be one of {', '.join(WHO)}", try_instead=closest(str(who), WHO) or "all")
     depths = [k] if isinstance(k, int) else list(k)
     check(bool(depths) and min(depths) >= 1, "k", k, "must be 1 or more", try_instead=10)
     check(sampled is None or sampled >= 1, "sampled", sampled, "must be 1 or more", try_instead=99)
@@ -144,26 +144,26 @@ def compare(a: Report, b: Report, *, metrics: Sequence[str] | None = None, seed:
     names = metrics or [name for name in a.per_user.columns if name != "user_id"]
     for name in names:
         both = [one for one in a.per_user.columns if one in b.per_user.columns and one != "user_id"]
-        check(name in both, "metrics", name, f"must be in both reports, which share {', '.join(both) or 'none'}")
+        rule = f"must be in both reports, which share {', '.join(both) or 'none'}"
+        check(name in both, "metrics", name, rule, try_instead=closest(str(name), both))
     return holm([paired(name, a.per_user[name].to_numpy(), b.per_user[name].to_numpy(), rng) for name in names])
 
 
 def _targets(holdout: Holdout, who: str) -> tuple[np.ndarray, Interactions]:
     """Return the users to ask, sorted, and their later choices: positive, of known items, not hidden by the history."""
     pairs, width = holdout.targets.positives, holdout.targets.n_items
-    hidden = holdout.history.rows(holdout.history.hides)
-    repeated = np.isin(
-        pairs.user.astype(np.int64) * width + pairs.item, hidden.user.astype(np.int64) * width + hidden.item
-    )
-    keep = (pairs.item < holdout.known.n_items) & ~repeated
+    past, hides = holdout.history, holdout.history.hides
+    chosen = pl.Series(pairs.user.astype(np.int64) * width + pairs.item)
+    seen = pl.Series(past.user[hides].astype(np.int64) * width + past.item[hides])
+    keep = (pairs.item < holdout.known.n_items) & ~chosen.is_in(seen.implode()).to_numpy()
     warm = pairs.user < holdout.known.n_users
     keep &= {"all": np.ones_like(warm), "warm": warm, "strangers": ~warm}[who]
     n = int(keep.sum())
-    chosen = replace(
+    targets = replace(
         holdout.targets, user=pairs.user[keep], item=pairs.item[keep], weight=pairs.weight[keep],
         event=np.zeros(n, np.uint8), time=None, extra=None,
     )  # fmt: skip
-    return np.unique(chosen.user), chosen
+    return np.flatnonzero(np.bincount(targets.user)), targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ class _Asked:
     """The questions, in the scorer's own rows."""
 
     context: Context
-    hides: Tensor  # bool (event types,)
+    hides: Tensor | None  # bool (event types,); None where all hide
     candidate: Tensor  # bool (I,): the scorer's items that were known before the cut
     known_row: np.ndarray  # int (I,): their row in the holdout, for counting
     target_keys: Tensor  # int64, sorted: place of the user times (I + 1) plus item
@@ -180,10 +180,12 @@ class _Asked:
 
     @classmethod
     def of(cls, scorer: Scorer, holdout: Holdout, users: np.ndarray, targets: Interactions) -> "_Asked":
+        hides = [kind.hides for kind in holdout.history.events]
         user_row = scorer.user_ids.rows(holdout.targets.user_ids.values)
         item_row = scorer.item_ids.rows(holdout.targets.item_ids.values)
         n_items = len(scorer.item_ids)
-        past = holdout.history.rows(item_row[holdout.history.item] >= 0)
+        known = item_row[holdout.history.item] >= 0
+        past = holdout.history if known.all() else holdout.history.rows(known)
         context = Context.of_users(users, past)
         history = replace(context.history, item=torch.from_numpy(item_row.astype(np.int64))[context.history.item])
         known_row = np.full(n_items, -1)
@@ -193,7 +195,7 @@ class _Asked:
         item = np.where(item_row[targets.item] >= 0, item_row[targets.item], n_items)  # never found, still asked
         return cls(
             Context(torch.from_numpy(user_row[users].astype(np.int64)), history),
-            torch.tensor([kind.hides for kind in holdout.history.events]),
+            None if all(hides) else torch.tensor(hides),
             torch.from_numpy(known_row >= 0),
             known_row,
             torch.from_numpy(np.sort(place * (n_items + 1) + item)),
@@ -212,14 +214,14 @@ def _lists(scorer: Scorer, asked: _Asked, k: int, draw: torch.Generator, sampled
     """Yield the best k item rows of blocks of users (b, k)."""
     size = block_size(asked.n_items)
     device = scorer.device
-    hides, out = asked.hides.to(device), ~asked.candidate.to(device)
+    out = (~asked.candidate).nonzero()[:, 0].to(device)
     with torch.no_grad():
         for start in range(0, len(asked.context), size):
             rows = torch.arange(start, min(start + size, len(asked.context)))
             context = asked.context.take(rows).to(device)
             scores = scorer.scores(context)
-            scores[:, out] = -math.inf
-            hide_seen(scores, context.history, hides)
+            scores.index_fill_(1, out, -math.inf)
+            hide_seen(scores, context.history, asked.hides)
             if sampled is not None:
                 scores = _among(scores, asked, start, sampled, draw)
             yield top_k(scores, k, draw)[1]

@@ -52,7 +52,7 @@ class Ragged:
         """The length of each list, int64 (B,)."""
         return self.offsets.diff()
 
-    @property
+    @cached_property
     def request(self) -> Tensor:
         """The request that each flat entry belongs to, int64 (H,)."""
         return torch.repeat_interleave(
@@ -77,7 +77,7 @@ class Ragged:
         spoken = signed[order[last]].sort().values
         return spoken if self.weight is None else spoken[self.weight[spoken] > 0]
 
-    @property
+    @cached_property
     def positive(self) -> tuple[Tensor, Tensor]:
         """Request and item of the entries that count, int64 (P,) each, by request."""
         return self.request[self.spoken], self.item[self.spoken]
@@ -101,6 +101,8 @@ class Ragged:
 
     def to(self, device: torch.device | str) -> "Ragged":
         """Return the lists on `device`."""
+        if self.item.device == torch.device(device):
+            return self
 
         def part(column: Tensor | None) -> Tensor | None:
             return None if column is None else column.to(device)
@@ -177,6 +179,8 @@ class Context:
 
     def to(self, device: torch.device | str) -> "Context":
         """Return the requests on `device`."""
+        if self.user.device == torch.device(device):
+            return self
         return Context(
             self.user.to(device),
             self.history.to(device),

@@ -59,7 +59,10 @@ class DotProduct(nn.Module):
 
     def can(self, context: Context) -> Tensor:
         """Return which requests have a vector of their own, a history that speaks, or seeds, bool (B,)."""
-        return context.asked.speaks if context.seeds is not None else self.own(context) | context.history.speaks
+        if context.seeds is not None:
+            return context.seeds.speaks
+        own = self.own(context)
+        return own if bool(own.all()) else own | context.history.speaks
 
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         """Return scores of all items (B, I) or of the listed ones (B, n)."""
@@ -75,7 +78,7 @@ class DotProduct(nn.Module):
             scores, shaped = query @ vectors[items].T, self.shaped_item[items]
         else:
             scores, shaped = torch.einsum("bd,bnd->bn", query, vectors[items]), self.shaped_item[items]
-        return scores if bool(shaped.all()) else scores.masked_fill(~shaped, -torch.inf)
+        return scores if bool(shaped.all()) else scores.masked_fill_(~shaped, -torch.inf)
 
 
 def total(history: Ragged, table: Tensor) -> Tensor:

@@ -24,12 +24,13 @@ class Ladder:
 
         A request that no rung can answer gets −1 and scores of minus infinity.
         """
-        rung = torch.full((len(context),), -1, device=context.user.device)
-        for number, retriever in enumerate(self.rungs):
+        rung = torch.zeros_like(context.user)
+        can = self.rungs[0].can(context)
+        if bool(can.all()):  # the usual case: nothing to take apart
+            return self.rungs[0].scores(context, items), rung
+        rung[~can] = -1
+        for number, retriever in enumerate(self.rungs[1:], 1):
             rung[(rung < 0) & retriever.can(context)] = number
-        first = int(rung[0]) if len(rung) else 0
-        if first >= 0 and bool((rung == first).all()):  # the usual case: nothing to take apart
-            return self.rungs[first].scores(context, items), rung
         whole: Tensor | None = None
         for number, retriever in enumerate(self.rungs):
             rows = (rung == number).nonzero()[:, 0]

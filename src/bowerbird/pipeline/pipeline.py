@@ -49,7 +49,7 @@ class Pipeline:
         world: World | None = None,
     ) -> None:
         self.ladder, self.n_items = ladder, n_items
-        self.hides = torch.tensor(list(hides), dtype=torch.bool)  # (event types,)
+        self.hides = None if all(hides) else torch.tensor(list(hides), dtype=torch.bool)  # (event types,); None: all
         self.policy: Policy = policy or Greedy()
         self.world: World = world or RealWorld()
 
@@ -89,17 +89,17 @@ class Pipeline:
 
         scores, rung = self.ladder.scores(context)
         step("source", scores.numel())
-        hides = self.hides.to(scores.device)
-        hide_seen(scores, context.history, hides)
-        if context.seeds is not None:
-            hide_seen(scores, context.seeds, hides)
+        for past in (context.history, context.seeds):
+            if past is not None:
+                hide_seen(scores, past, self.hides)
         if allowed is not None:
             scores[:, ~allowed.to(scores.device)] = -torch.inf
         step("filter", int((scores > -torch.inf).sum()))
-        draw = torch_stream(seed, "ties", device=str(scores.device))
+        draw = torch_stream(seed, "ties", device=scores.device.type)
         values, candidates = top_k(scores, max(k, self.policy.depth(k)), draw)
         items, propensity = self.policy.choose(context, candidates, values, k, numpy_stream(seed, "policy"))
-        place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates
-        values = values.gather(1, place).masked_fill(items < 0, -torch.inf)  # a policy may leave a place empty
+        if not torch.equal(items, candidates):  # a policy may choose, reorder, and leave places empty
+            place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates
+            values = values.gather(1, place).masked_fill(items < 0, -torch.inf)
         step("slate", int((items >= 0).sum()))
         return Slate(items, values, propensity, rung, tuple(trace))

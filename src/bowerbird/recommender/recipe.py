@@ -1,4 +1,4 @@
-"""Recipes: a run as a TOML file with the sections data, split, model and run."""
+"""Recipes: a run as a TOML file with the sections data, split, model, search and run."""
 
 import tomllib
 from collections.abc import Mapping
@@ -13,12 +13,13 @@ from bowerbird.core import (
     RunOptions,
     UnknownModelError,
     build,
+    check,
     did_you_mean,
     lookup,
 )
 from bowerbird.data import Interactions, Split, load, split
 
-SECTIONS = ("data", "split", "model", "run")
+SECTIONS = ("data", "split", "model", "search", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,23 @@ class SplitOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Whether better hyper-parameters are looked for before training; see `bowerbird.search`."""
+
+    tries: int = 0  # configurations to measure on validation; 0 trains the model as it is written
+
+    def __post_init__(self) -> None:
+        check(self.tries >= 0, "tries", self.tries, "must be 0 or more", try_instead=20)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that one run is."""
+    """Everything that one run is. `bb.fit` trains the model as it is written; `bowerbird train` searches first."""
 
     model: ModelConfig
     data: DataOptions | None = None
     split: SplitOptions = field(default_factory=SplitOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
     run: RunOptions = field(default_factory=RunOptions)
 
     @classmethod
@@ -87,6 +99,7 @@ class Recipe:
             model=build(entry.config, values, where=f"{where}[model]"),
             data=build(DataOptions, merged["data"], where=f"{where}[data]") if "path" in merged["data"] else None,
             split=build(SplitOptions, merged["split"], where=f"{where}[split]"),
+            search=build(SearchOptions, merged["search"], where=f"{where}[search]"),
             run=build(RunOptions, merged["run"], where=f"{where}[run]"),
         )
 

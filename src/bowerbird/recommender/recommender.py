@@ -16,6 +16,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+import bowerbird
 from bowerbird.core import (
     BundleError,
     ConfigError,
@@ -34,12 +35,14 @@ from bowerbird.core import (
 )
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Holdout, Interactions, Schema, Split
-from bowerbird.evaluation import evaluate
+from bowerbird.evaluation import Health, evaluate
+from bowerbird.evaluation import health as health_of
 from bowerbird.evaluation.metrics import parse
 from bowerbird.features import Context
 from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
 from bowerbird.pipeline import Ladder, Pipeline, Policy, Slate
 from bowerbird.pipeline import explain as reasons_for
+from bowerbird.recommender.hints import closest_id
 from bowerbird.recommender.recipe import Recipe
 from bowerbird.recommender.slates import Slates
 from bowerbird.retrieval import block_size
@@ -48,7 +51,6 @@ from bowerbird.training import Training, batches_for, device_of, seeded
 from bowerbird.training import train as train_loop
 
 MOST = 10_000  # places of a slate
-FEW = 10_000  # items among which a mistyped id is looked for
 
 
 class Recommender:
@@ -68,7 +70,7 @@ class Recommender:
         self.schema = schema or past.schema
         self.name = entry_of(config).name
         self.device = device_of(self.run)
-        with seeded(self.run, "init", self.device):
+        with seeded(self.run, self.device, "init"):
             self.model: Any = entry_of(config).model(config, self.schema).to(self.device).eval()
         self.popularity = Popularity(PopularityConfig(), self.schema).to(self.device)
         self.ladder = Ladder({"model": self.model, "popularity": self.popularity})
@@ -92,6 +94,11 @@ class Recommender:
     def item_ids(self) -> Ids:
         """The items it can recommend."""
         return self.past.item_ids
+
+    @cached_property
+    def health(self) -> Health | None:
+        """What its lists look like over its own past, found when first asked for; None where nobody has a past."""
+        return health_of(self, self.past, personal=not isinstance(self.model, Popularity), seed=self.run.seed)
 
     def scores(self, context: Context) -> Tensor:
         """Return the ladder's scores for all items (B, I), the caller's to overwrite."""
@@ -139,7 +146,8 @@ class Recommender:
         rows = self.item_ids.rows(items)
         for item, row in zip(items, rows, strict=True):
             if row < 0:
-                close = did_you_mean(str(item), map(str, self.item_ids.values)) if len(self.item_ids) < FEW else ""
+                meant = closest_id(item, self.item_ids)
+                close = "" if meant is None else f' Did you mean "{meant}"?'
                 raise UnknownItemError(f"no item has the id {item!r}.{close}")
         context = Context.of_seeds([[row] for row in rows])
         if not bool(self.model.can(context.to(self.device)).all()):
@@ -204,7 +212,10 @@ class Recommender:
         try:
             allowed = table.with_columns(where.alias("allowed"))["allowed"]
         except pl.exceptions.PolarsError as error:
-            raise RequestError(f"where: {str(error).split(chr(10))[0]} Columns: {', '.join(table.columns)}.") from None
+            missing = [name for name in where.meta.root_names() if name not in table.columns]
+            close = did_you_mean(missing[0], table.columns) if missing else ""
+            said = f"{str(error).split(chr(10))[0]}{close} Columns: {', '.join(table.columns)}."
+            raise RequestError(f"where: {said}") from None
         if allowed.dtype != pl.Boolean:
             raise RequestError(f'where gives {allowed.dtype}, not true or false. Compare it: pl.col("price") < 9.')
         return torch.from_numpy(allowed.fill_null(False).to_numpy().copy())
@@ -234,33 +245,14 @@ class Recommender:
     ) -> Slates:
         context = context.to(self.device)
         slate = self._slate(context, k, self._allowed(where))
-        reasons = reasons_for(self.model, context, slate, self.past, self._people) if with_reasons else []
-        items = slate.items.cpu().numpy()
-        request, place = np.nonzero(items >= 0)  # places of a slate fill from the front
-        rows = items[request, place]
-        rungs = [(*self.ladder.names, "none")[rung] for rung in slate.rung.tolist()]
-        asked = pl.Series("user_id", users if users is not None else [None] * len(context), strict=False)
-        frame = pl.DataFrame(
-            {
-                "request": request.astype(np.int32),
-                "user_id": asked.gather(request),
-                "rank": (place + 1).astype(np.int32),
-                "item_id": self.item_ids.names(rows),
-                "title": self._titles.gather(rows),
-                "score": slate.scores.cpu().numpy()[request, place],
-                "rung": pl.Series(rungs, dtype=pl.String).gather(request),
-                "reason": pl.Series([one.text for mine in reasons for one in mine], dtype=pl.String)
-                if with_reasons
-                else pl.repeat(None, len(rows), dtype=pl.String, eager=True),
-            }
-        )
         return Slates(
-            frame=frame,
-            reasons=reasons,
-            rungs=rungs,
-            propensities=slate.propensity.cpu().tolist(),
+            slate=slate,
+            item_ids=self.item_ids,
+            titles=self._titles,
+            users=users,
+            reasons=reasons_for(self.model, context, slate, self.past, self._people) if with_reasons else [],
+            rungs=[(*self.ladder.names, "none")[rung] for rung in slate.rung.tolist()],
             unknown_items=unknown or [0] * len(context),
-            trace=slate.trace,
             model=self.name,
             model_version=self.version,
         )
@@ -276,6 +268,7 @@ class Recommender:
     ) -> None:
         """Fit the model to `past`: in closed form, or by the loop, stopping early on `valid` or after `epochs`."""
         train = self.past
+        self.__dict__.pop("health", None)  # that of the model as it was
         if not len(train.positives):
             raise DataError("there is no positive event to learn from. Declare one with event_types=….")
         self.popularity.fit(train, numpy_stream(self.run.seed, "popularity"))
@@ -312,8 +305,7 @@ class Recommender:
 
         Ctrl-C ends it with `KeyboardInterrupt`; the recommender it was called on is as before.
         """
-        run = replace(self.run, checkpoint="")
-        fresh = Recommender(self.config, events, run=run, policy=self.pipeline.policy, world=self.pipeline.world)
+        fresh = Recommender(self.config, events, run=self.run, policy=self.pipeline.policy, world=self.pipeline.world)
         fresh.learn(epochs=max(1, self.training.best_epoch) if self.training else None)
         if fresh.training is not None and fresh.training.interrupted:
             raise KeyboardInterrupt  # half-trained on everything is worse than well trained on a part
@@ -323,7 +315,10 @@ class Recommender:
     # ── keeping ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def save(self, run: str | Path) -> str:
-        """Publish into a run directory; return the version. Pasts are kept beside the bundle, not in it."""
+        """Publish into a run directory; return the version. Pasts are kept beside the bundle, not in it.
+
+        Waits while another process publishes there; raises `BundleError` when that takes more than a minute.
+        """
         folder = Path(run)
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         state["popularity.counts"] = self.popularity.counts
@@ -343,22 +338,24 @@ class Recommender:
             },
             "training": self.training.to_dict() if self.training else None,
             "measured": self.measured,
+            "health": self.health.to_dict() if self.health else None,
             "seed": self.run.seed,
             "parent": self.version,
             "log_offset": 0,
-            "versions": {"torch": torch.__version__, "polars": pl.__version__},
+            "versions": {"bowerbird": bowerbird.__version__, "torch": torch.__version__, "polars": pl.__version__},
         }
-        histories.keep(folder, _table(past), world=self.pipeline.world)
-        self.version = bundles.publish(
-            folder,
-            manifest,
-            {name: tensor.detach().cpu().numpy() for name, tensor in state.items()},
-            {
-                "users": pl.DataFrame({"user_id": self.user_ids.values}),
-                "items": items if past.items is None else items.hstack(past.items),
-            },
-            world=self.pipeline.world,
-        )
+        with bundles.locked(folder, world=self.pipeline.world):  # pasts and bundle belong together
+            histories.keep(folder, _table(past), world=self.pipeline.world)
+            self.version = bundles.publish(
+                folder,
+                manifest,
+                {name: tensor.detach().cpu().numpy() for name, tensor in state.items()},
+                {
+                    "users": pl.DataFrame({"user_id": self.user_ids.values}),
+                    "items": items if past.items is None else items.hstack(past.items),
+                },
+                world=self.pipeline.world,
+            )
         return self.version
 
 
@@ -390,6 +387,8 @@ def load(
     except (RuntimeError, KeyError) as error:
         raise BundleError(f"{folder}: the weights do not fit {manifest['model']}: {error}") from None
     rec.version, rec.measured = bundle.version, manifest["measured"]
+    if manifest.get("health"):  # bundles of 0.1.0 have none
+        rec.health = Health.from_dict(manifest["health"])
     if manifest["training"]:  # a refit trains for the epochs that were chosen then
         kept = {key: value for key, value in manifest["training"].items() if value is not None}
         rec.training = Training(**kept)

@@ -11,7 +11,8 @@ from torch import Tensor
 from bowerbird.core import ScoreError
 from bowerbird.features import Ragged
 
-BLOCK_NUMBERS, BLOCK_REQUESTS = 24_000_000, 512  # scores held at once: 96 MB; and requests, whose histories count too
+BLOCK_NUMBERS, BLOCK_REQUESTS = 4_000_000, 512  # scores held at once, 16 MB: they stay in the processor's cache
+GROUP = 64  # neighbouring scores of which only the largest is looked at first
 
 
 def block_size(n_items: int) -> int:
@@ -28,26 +29,50 @@ def top_k(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, T
     """
     n_items = scores.shape[1]
     wanted = min(k, n_items)
-    values, columns = scores.topk(min(wanted + 1, n_items), dim=1)
+    values, columns = _best(scores, min(wanted + 1, n_items))
     if bool(values[:, 0].isnan().any()):  # topk puts NaN first
         row = int(values[:, 0].isnan().nonzero()[0])
         raise ScoreError(f"the score of item row {int(columns[row, 0])} is not a number. Train the model again.")
-    if wanted < n_items:
-        tied = (values[:, wanted - 1] == values[:, wanted]) & (values[:, wanted] > -math.inf)
-        values, columns = values[:, :wanted], columns[:, :wanted]
-        if bool(tied.any()):
-            rows = tied.nonzero()[:, 0]
-            columns[rows] = _drawn(scores[rows], values[rows], columns[rows], generator)
-    if bool((values[:, 1:] == values[:, :-1]).any()):
-        order = torch.rand(values.shape, generator=generator, device=scores.device).argsort(dim=1)
-        by_value = values.gather(1, order).argsort(dim=1, descending=True, stable=True)
-        columns = columns.gather(1, order.gather(1, by_value))  # values are sorted already
+    level = values[:, 1:] == values[:, :-1]
+    if bool(level.any()):
+        values, columns = _ties(scores, values, columns, wanted, generator)
+    values, columns = values[:, :wanted], columns[:, :wanted]
     columns = torch.where(values > -math.inf, columns, -1)
     if wanted < k:
         rest = (len(scores), k - wanted)
         values = torch.cat([values, values.new_full(rest, -math.inf)], dim=1)
         columns = torch.cat([columns, columns.new_full(rest, -1)], dim=1)
     return values, columns
+
+
+def _ties(
+    scores: Tensor, values: Tensor, columns: Tensor, wanted: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the `wanted` best of one more, or of all there are, with equal scores in random order."""
+    if wanted < scores.shape[1]:
+        tied = (values[:, wanted - 1] == values[:, wanted]) & (values[:, wanted] > -math.inf)
+        values, columns = values[:, :wanted], columns[:, :wanted]
+        if bool(tied.any()):
+            rows = tied.nonzero()[:, 0]
+            columns[rows] = _drawn(scores[rows], values[rows], columns[rows], generator)
+    order = torch.rand(values.shape, generator=generator, device=scores.device).argsort(dim=1)
+    by_value = values.gather(1, order).argsort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order.gather(1, by_value))  # values are sorted already
+
+
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return `scores.topk(k)`, of long rows in half the time: the k best lie in the k groups with the largest maxima."""
+    n_groups, rest = divmod(scores.shape[1], GROUP)
+    if n_groups <= 16 * k:  # short rows are sorted as fast as they are grouped
+        return scores.topk(k, dim=1)
+    groups = scores[:, : n_groups * GROUP].view(-1, n_groups, GROUP)
+    chosen = groups.amax(dim=2).topk(k, dim=1, sorted=False).indices  # (B, k)
+    near = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP)).flatten(1)
+    if rest:
+        near = torch.cat([near, scores[:, -rest:]], dim=1)
+    values, place = near.topk(k, dim=1)
+    group = chosen.gather(1, (place // GROUP).clamp_(max=k - 1))
+    return values, torch.where(place < k * GROUP, group * GROUP + place % GROUP, place + (n_groups - k) * GROUP)
 
 
 def _drawn(scores: Tensor, values: Tensor, columns: Tensor, generator: torch.Generator) -> Tensor:
@@ -62,14 +87,14 @@ def _drawn(scores: Tensor, values: Tensor, columns: Tensor, generator: torch.Gen
     return torch.where(place < above, columns, shifted)
 
 
-def hide_seen(scores: Tensor, history: Ragged, hides: Tensor) -> None:
+def hide_seen(scores: Tensor, history: Ragged, hides: Tensor | None) -> None:
     """Set the scores (B, I) of each request's past items to minus infinity, in place.
 
-    `hides` (number of event types,) says which events hide their item; a history without events hides all of its
-    items.
+    `hides` (number of event types,) says which events hide their item, None that all do; a history without events
+    hides all of its items.
     """
     request, item = history.request, history.item
-    if history.event is not None:
-        keep = hides[history.event.long()]
+    if history.event is not None and hides is not None:
+        keep = hides.to(scores.device)[history.event.long()]
         request, item = request[keep], item[keep]
     scores[request, item] = -math.inf

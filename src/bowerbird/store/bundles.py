@@ -4,14 +4,21 @@ A run directory holds numbered versions and one pointer:
 
     RUN/bundles/000001/{manifest.json, weights.safetensors, *.parquet}
     RUN/current
+    RUN/lock
 
 A version is written beside its place and renamed into it; the pointer follows. A reader sees the old version or the
-new one. A bundle holds no event and no history of a person; those stay in the run's history table.
+new one. Who publishes holds the lock, so that two of them take turns. A bundle holds no event and no history of a
+person; those stay in the run's history table.
+
+The format is a number, and the last two are read: whoever raises FORMAT writes what turns the format before into the
+new one, and drops the one before that.
 """
 
 import hashlib
 import io
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +32,9 @@ from bowerbird.core import BundleError, RealWorld, World
 
 FORMAT = 1
 KEEP = 3  # versions; older ones are removed after a publication
-MANIFEST, WEIGHTS, POINTER = "manifest.json", "weights.safetensors", "current"
+WAIT_S = 60.0  # for another process that publishes
+PAUSE_S = 0.05
+MANIFEST, WEIGHTS, POINTER, LOCK = "manifest.json", "weights.safetensors", "current", "lock"
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,28 @@ class Bundle:
     tables: dict[str, pl.DataFrame]
 
 
+MIGRATIONS: dict[int, Callable[[Bundle], Bundle]] = {}  # by format: what makes a bundle of it one of the next
+
+
+@contextmanager
+def locked(run: Path, *, world: World | None = None) -> Iterator[None]:
+    """Hold a run directory for one publication; raises `BundleError` when another one does not end in time."""
+    world = world or RealWorld()
+    world.make_folder(run)
+    end = world.monotonic() + WAIT_S
+    while (let_go := world.lock(run / LOCK)) is None:
+        if world.monotonic() >= end:
+            raise BundleError(
+                f"{run}: another process has been publishing here for {WAIT_S:.0f} s. Wait for it or end it, then save "
+                "again, or save into another run directory."
+            )
+        world.sleep(PAUSE_S)
+    try:
+        yield
+    finally:
+        let_go()
+
+
 def publish(
     run: Path,
     manifest: dict[str, Any],
@@ -46,7 +77,7 @@ def publish(
     *,
     world: World | None = None,
 ) -> str:
-    """Write a new version and make it the current one; return its name. Whole or not at all."""
+    """Write a new version and make it the current one; return its name. Whole or not at all, and inside `locked`."""
     world = world or RealWorld()
     folder = run / "bundles"
     world.make_folder(folder)
@@ -104,7 +135,8 @@ def read(run: Path, *, version: str | None = None, world: World | None = None) -
         tables = {name.removesuffix(".parquet"): pl.read_parquet(io.BytesIO(one)) for name, one in data.items()}
     except (SafetensorError, pl.exceptions.PolarsError, KeyError) as error:
         raise BundleError(f"{folder}: {error}") from None
-    return Bundle(version, manifest, tensors, tables)
+    bundle = Bundle(version, manifest, tensors, tables)
+    return bundle if manifest["format"] == FORMAT else MIGRATIONS[manifest["format"]](bundle)
 
 
 def _manifest(folder: Path, world: World) -> dict[str, Any]:
@@ -118,10 +150,13 @@ def _manifest(folder: Path, world: World) -> dict[str, Any]:
         raise BundleError(f"{folder / MANIFEST} cannot be read. {mend}") from None
     if not same or _digest(manifest) != written:
         raise BundleError(f"{folder / MANIFEST} was changed after it was written. {mend}")
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in (FORMAT, *MIGRATIONS):
+        reads = " and ".join(map(str, sorted((FORMAT, *MIGRATIONS))))
+        writer = manifest.get("versions", {}).get("bowerbird")
+        mend = f'Read it with: pip install "bowerbird=={writer}"' if writer else "Read it with the one that wrote it"
         raise BundleError(
-            f"{folder}: the bundle has format {manifest['format']}; this bowerbird reads {FORMAT}. "
-            "Use the bowerbird that wrote it, or train again."
+            f"{folder}: the bundle has format {manifest['format']}; this bowerbird reads {reads}. "
+            f"{mend}, or train again."
         )
     return dict(manifest)
 

@@ -1,6 +1,7 @@
-"""One training loop, and the batches it draws."""
+"""One training loop, the batches it draws, and the optimiser it steps with."""
 
+from bowerbird.training.adam import Adam
 from bowerbird.training.batches import PairBatches, batches_for
-from bowerbird.training.loop import Batches, Training, adam, device_of, grow, seeded, train
+from bowerbird.training.loop import Batches, Training, device_of, grow, seeded, train
 
-__all__ = ["Batches", "PairBatches", "Training", "adam", "batches_for", "device_of", "grow", "seeded", "train"]
+__all__ = ["Adam", "Batches", "PairBatches", "Training", "batches_for", "device_of", "grow", "seeded", "train"]

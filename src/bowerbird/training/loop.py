@@ -3,21 +3,20 @@
 It knows no model, no loss and no metric: a model brings `loss(batch) -> (B,)`, the caller brings `validate`.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bowerbird.core import ConfigError, RunOptions, TrainedConfig, derive, numpy_stream
+from bowerbird.training import checkpoint
+from bowerbird.training.adam import Adam
 
 
 class Batches(Protocol):
@@ -26,6 +25,11 @@ class Batches(Protocol):
     @property
     def n_rows(self) -> int:
         """The number of rows in an epoch."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What the rows are cut from: equal data have equal fingerprints."""
         ...
 
     def __len__(self) -> int: ...
@@ -47,6 +51,7 @@ class Training:
     seconds: float = 0.0  # without validation
     rows_per_s: float = 0.0
     data_share: float = 0.0  # of the seconds, spent cutting batches
+    resumed_from: int = 0  # the epoch of the checkpoint that it went on from
     interrupted: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,11 +73,11 @@ def device_of(run: RunOptions) -> str:
 
 
 @contextmanager
-def seeded(run: RunOptions, name: str, device: str) -> Iterator[None]:
+def seeded(run: RunOptions, device: str, *names: str | int) -> Iterator[None]:
     """Let torch's own randomness (initial values, dropout) follow the named stream inside, and be as before outside."""
     devices = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(derive(run.seed, name))
+        torch.manual_seed(derive(run.seed, *names))
         yield
 
 
@@ -93,61 +98,58 @@ def train(
     `validate` returns the metric named `config.select` for the model as it is (frozen before the call). Ctrl-C ends
     training and keeps the best state so far. `on_epoch` is told after every epoch. Several workers cut shards of the
     same batches and sum their gradients in `on_gradients`, called before every step: each divides by the weight of
-    the whole batch, so that the sum is the gradient one worker would have.
+    the whole batch, so that the sum is the gradient one worker would have. With `run.checkpoint`, a training that was
+    interrupted, however roughly, goes on after its last whole epoch and ends with the same model.
     """
-    optimiser = adam(model, config.learning_rate)
+    optimiser = Adam(model.parameters(), config.learning_rate)
     result = Training(select=config.select if validate else "")
-    kept: dict[str, Tensor] = {}
-    spent_on_data = 0.0
-    last = epochs or config.epochs
-    with _bar(run, last) as show, seeded(run, "train", device_of(run)):
+    best: dict[str, Tensor] = {}
+    last, device = epochs or config.epochs, device_of(run)
+    keep = None
+    if run.checkpoint:
+        what = {"config": [type(config).__qualname__, asdict(config)], "seed": run.seed, "data": batches.fingerprint}
+        keep = checkpoint.place(run.checkpoint, what | {"epochs": epochs, "select": result.select, "shard": shard})
+        kept = checkpoint.recall(keep, model, optimiser)
+        if kept is not None:
+            result, best = Training(**kept[0]), kept[1]
+            result.resumed_from, result.interrupted = result.epochs, False
+    with _bar(run, last) as show:
         try:
-            for epoch in range(last):
-                started = time.perf_counter()
-                if hasattr(model, "begin_epoch"):
-                    model.begin_epoch(numpy_stream(run.seed, "begin_epoch", epoch))
-                loss, seconds = _one_epoch(model, batches, optimiser, epoch, shard, on_gradients)
-                spent_on_data += seconds
-                result.seconds += time.perf_counter() - started
-                result.epochs = epoch + 1
-                result.rows_per_s = result.epochs * batches.n_rows / shard[1] / result.seconds
-                result.data_share = spent_on_data / result.seconds
-                row = {"epoch": float(epoch + 1), "loss": loss}
-                due = validate is not None and ((epoch + 1) % config.valid_every == 0 or epoch + 1 == last)
-                if due:
-                    assert validate is not None
+            while result.epochs < last and not _enough(result, config, epochs):
+                with seeded(run, device, "train", result.epochs):
+                    loss = _one_epoch(model, batches, optimiser, result, run, shard, on_gradients)
+                row = {"epoch": float(result.epochs), "loss": loss}
+                if validate is not None and (result.epochs % config.valid_every == 0 or result.epochs == last):
                     model.freeze()
                     row[config.select] = value = validate()
                     if value > result.best:
-                        result.best, result.best_epoch = value, epoch + 1
-                        kept = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-                        if run.checkpoint:
-                            _write(kept, Path(run.checkpoint))
+                        result.best, result.best_epoch = value, result.epochs
+                        best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
                 result.curve.append(row)
+                if keep is not None:
+                    checkpoint.write(keep, asdict(result), model, optimiser, best)
                 show(result)
                 if on_epoch is not None:
                     on_epoch(result)
-                if due and epochs is None and result.epochs - result.best_epoch >= config.patience * config.valid_every:
-                    break
         except KeyboardInterrupt:
             result.interrupted = True
             model.eval()
-    if kept:
-        model.load_state_dict(kept)
+    if best:
+        model.load_state_dict(best)
     else:
         result.best_epoch = result.epochs
         model.freeze()
-        if run.checkpoint:
-            _write(model.state_dict(), Path(run.checkpoint))
     return result
 
 
-def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """Return Adam in its fused form, which on large tables is several times faster than the plain one."""
-    return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+def _enough(result: Training, config: TrainedConfig, epochs: int | None) -> bool:
+    """Return whether validation, where it decides, has not gained for too long."""
+    if not result.curve or result.select not in result.curve[-1] or epochs is not None:
+        return False
+    return result.epochs - result.best_epoch >= config.patience * config.valid_every
 
 
-def grow(model: Any, optimiser: torch.optim.Optimizer, n_users: int, n_items: int) -> None:
+def grow(model: Any, optimiser: Adam, n_users: int, n_items: int) -> None:
     """Let a model and its optimiser grow together: old rows keep their values and their moments, new moments are 0."""
     before = dict(model.named_parameters())
     model.grow(n_users, n_items)
@@ -155,51 +157,51 @@ def grow(model: Any, optimiser: torch.optim.Optimizer, n_users: int, n_items: in
         old = before[name]
         if parameter is old:
             continue
-        for group in optimiser.param_groups:
-            group["params"] = [parameter if one is old else one for one in group["params"]]
-        state = optimiser.state.pop(old, {})
-        for key, value in state.items():
-            if torch.is_tensor(value) and value.shape == old.shape:
-                wider = torch.zeros_like(parameter)
-                wider[tuple(slice(0, size) for size in old.shape)] = value
-                state[key] = wider
-        if state:
-            optimiser.state[parameter] = state
+        optimiser.parameters = [parameter if one is old else one for one in optimiser.parameters]
+        state = optimiser.state.pop(old, None)
+        if state is None:
+            continue
+        for key in ("mean", "square"):
+            wider = torch.zeros_like(parameter)
+            wider[tuple(slice(0, size) for size in old.shape)] = state[key]
+            state[key] = wider
+        optimiser.state[parameter] = state
 
 
 def _one_epoch(
     model: Any,
     batches: Batches,
-    optimiser: torch.optim.Optimizer,
-    epoch: int,
+    optimiser: Adam,
+    result: Training,
+    run: RunOptions,
     shard: tuple[int, int],
     on_gradients: Callable[[nn.Module], None] | None,
-) -> tuple[float, float]:
-    """Take every step of one epoch; return the mean loss and the seconds spent on cutting batches."""
+) -> float:
+    """Take every step of the next epoch, note it in `result`, and return the mean loss."""
+    started, cutting, losses, epoch = time.perf_counter(), 0.0, [], result.epochs
+    if hasattr(model, "begin_epoch"):
+        model.begin_epoch(numpy_stream(run.seed, "begin_epoch", epoch))
     model.train()
-    cutting, losses = 0.0, []
     for step in range(len(batches)):
-        started = time.perf_counter()
+        before = time.perf_counter()
         batch = batches.batch(epoch, step, shard)
-        cutting += time.perf_counter() - started
-        optimiser.zero_grad(set_to_none=True)
+        cutting += time.perf_counter() - before
+        optimiser.zero_grad()
         whole = batch.weight.sum() if batch.whole is None else batch.whole
-        loss = (model.loss(batch) * batch.weight).sum() / whole
-        loss.backward()
+        loss: Tensor = torch.dot(model.loss(batch), batch.weight / whole)
+        torch.autograd.backward(loss)
         if on_gradients is not None:
             on_gradients(model)
         optimiser.step()
         losses.append(loss.detach())
     model.eval()
-    return float(torch.stack(losses).mean()), cutting
-
-
-def _write(state: dict[str, Tensor], path: Path) -> None:
-    """Write a checkpoint so that a crash leaves the old one or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, scratch)
-    os.replace(scratch, path)
+    mean = float(torch.stack(losses).mean())
+    spent = result.data_share * result.seconds + cutting
+    result.seconds += time.perf_counter() - started
+    result.data_share = spent / result.seconds
+    result.epochs += 1
+    result.rows_per_s = result.epochs * batches.n_rows / shard[1] / result.seconds
+    return mean
 
 
 def _bar(run: RunOptions, epochs: int) -> Any:

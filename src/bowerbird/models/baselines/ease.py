@@ -31,7 +31,12 @@ class EASEConfig(ModelConfig):
         check(self.l2 > 0, "l2", self.l2, "must be above 0", try_instead=300.0)
 
 
-@register("ease", config=EASEConfig, tags=("baseline", "retriever", "closed-form", "cold-user"))
+@register(
+    "ease",
+    config=EASEConfig,
+    tags=("baseline", "retriever", "closed-form", "cold-user"),
+    search={"l2": (1.0, 10_000.0)},
+)
 class EASE(nn.Module):
     """Scores an item by the summed weights from the items of the history."""
 
@@ -51,7 +56,7 @@ class EASE(nn.Module):
         gram = torch.from_numpy((matrix.T @ matrix).toarray()).to(self.weights.device)
         gram.diagonal().add_(self.config.l2)
         gram = torch.linalg.cholesky(gram)  # one name for each step, so that two matrices live at once, not three
-        gram = torch.cholesky_inverse(gram)
+        gram = torch.cholesky_inverse(gram).mT  # symmetric, so only its layout changes: rows are what scoring sums
         gram /= -gram.diagonal().clone()[None, :]
         self.weights = gram.fill_diagonal_(0.0)
 

@@ -1,7 +1,7 @@
 """Matrix factorisation: a vector for each user and each item, trained with any loss. The loss is the model.
 
 Paper:  Rendle et al., UAI 2009, arXiv:1205.2618 (BPR); Wu et al., ACM TOIS 2024, arXiv:2201.02327 (softmax).
-Cost:   O((B * N + U + I) * D) a step, since Adam moves every row; keeps (U + I) * D weights.
+Cost:   O(B * N * D) a step where tables are long, as rows move alone; keeps (U + 2 * I) * D numbers.
 Shapes: U users, I items, B batch rows or requests, N negatives, D embedding size.
 """
 
@@ -26,10 +26,17 @@ class MFConfig(PairConfig):
     learning_rate: float = 5e-3
 
 
-@register("mf", config=MFConfig, batches=Pairs, tags=("baseline", "retriever", "trained", "cold-user"))
+@register(
+    "mf",
+    config=MFConfig,
+    batches=Pairs,
+    tags=("baseline", "retriever", "trained", "cold-user"),
+    search={"dim": (16, 256), "learning_rate": (1e-3, 3e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2)},
+)
 class MF(DotProduct):
     """Scores a user-item pair by the dot product of their vectors."""
 
+    items: Tensor
     average: Tensor
 
     def __init__(self, config: MFConfig, schema: Schema) -> None:
@@ -37,6 +44,7 @@ class MF(DotProduct):
         self.config = config
         self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
         self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
+        self.register_buffer("items", torch.zeros(schema.n_items, config.dim))  # as they meet requests
         self.register_buffer("average", torch.zeros(config.dim))
 
     def prepare(self, train: Interactions) -> None:
@@ -51,7 +59,8 @@ class MF(DotProduct):
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Keep the average user: what is expected of a stranger before anything is known."""
+        """Keep the items as requests meet them, and the average user: what is expected of a stranger."""
+        self.items = self.config.scaled(self.item.detach()).clone()
         self.average = self.average_user(self.config.scaled(self.user))
 
     def query(self, context: Context) -> Tensor:
@@ -65,10 +74,11 @@ class MF(DotProduct):
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""
-        return self.config.scaled(self.item)
+        return self.items
 
     def grow(self, n_users: int, n_items: int) -> None:
         """New users and items start small and random."""
         self.grow_shaped(n_users, n_items)
         self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
         self.item = nn.Parameter(grown(self.item, n_items, std=0.1))
+        self.items = grown(self.items, n_items)

@@ -34,7 +34,13 @@ class LightGCNConfig(PairConfig):
         check(self.hops >= 0, "hops", self.hops, "must be 0 or more", try_instead=3)
 
 
-@register("lightgcn", config=LightGCNConfig, batches=Pairs, tags=("graph", "retriever", "trained", "cold-user"))
+@register(
+    "lightgcn",
+    config=LightGCNConfig,
+    batches=Pairs,
+    tags=("graph", "retriever", "trained", "cold-user"),
+    search={"hops": [1, 2, 3, 4], "learning_rate": (1e-3, 3e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2)},
+)
 class LightGCN(DotProduct):
     """Scores a user-item pair by the dot product of their propagated vectors."""
 

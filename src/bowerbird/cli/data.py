@@ -1,0 +1,157 @@
+"""Commands about tables: named data sets, what is wrong with a table, what it is like, and Parquet out of anything."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bowerbird.cli.output import out, show_json, show_table
+
+if TYPE_CHECKING:
+    from bowerbird.data import Description
+
+data_app = typer.Typer(help="Named data sets, and tables of your own.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Column = Annotated[str | None, typer.Option(help="Name of the column; inferred when left out.")]
+Root = Annotated[
+    str | None,
+    typer.Option("--data-root", envvar="BOWERBIRD_DATA", help="A folder that holds data sets by name."),
+]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A file, folder, glob, data set or database.")]
+Items = Annotated[str | None, typer.Option(help="A table of items; its title column is shown to people.")]
+Format = Annotated[
+    str | None, typer.Option(help="csv, tsv, parquet, lists, recbole or movielens; else by the file's ending.")
+]
+Query = Annotated[str | None, typer.Option(help="What to ask of a database, such as sqlite:///shop.db.")]
+BLOCKS = " ▁▂▃▄▅▆▇█"
+WIDTH = 40  # of the longest bar
+
+
+@data_app.command("list")
+def data_list(json: Json = False) -> None:
+    """List the named data sets."""
+    from bowerbird.data import REGISTRY
+
+    rows = [{"name": one.name, "title": one.title, "terms": one.terms} for one in REGISTRY.values()]
+    if json:
+        show_json(rows)
+    else:
+        show_table("Data sets", ("name", "what it is", "terms"), [tuple(row.values()) for row in rows], left=3)
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument()], data_root: Root = None, json: Json = False) -> None:
+    """Fetch a named data set into the cache, and say where it is."""
+    from bowerbird.data import get
+
+    folder = get(name, data_root=data_root)
+    show_json({"name": name, "folder": str(folder)}) if json else out.print(str(folder), soft_wrap=True)
+
+
+@data_app.command("check")
+def data_check(
+    source: Source,
+    user: Column = None,
+    item: Column = None,
+    time: Column = None,
+    event: Column = None,
+    weight: Column = None,
+    items: Items = None,
+    format: Format = None,
+    query: Query = None,
+    data_root: Root = None,
+    json: Json = False,
+) -> None:
+    """Read a table as `train` would, and print every problem; an error, which stops `train`, exits with 2."""
+    from bowerbird.core import RealWorld
+    from bowerbird.data.checks import find_problems
+
+    problems, events = find_problems(
+        source, now=RealWorld().now(), data_root=data_root, items=items, format=format, query=query,
+        user=user, item=item, time=time, event=event, weight=weight,
+    )  # fmt: skip
+    if json:
+        found = [{"level": one.level, "message": one.message} for one in problems]
+        show_json({"source": source, "ok": events is not None, "problems": found, **_sizes(events)})
+    else:
+        colours = {"error": "bold red", "warning": "yellow"}
+        for one in problems:
+            _line(f"[{colours[one.level]}]{one.level}[/]: ", one.message)
+        if events is not None:
+            _line("", f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items ({events.origin})")
+    if events is None:
+        raise typer.Exit(2)
+
+
+def _sizes(events: Any) -> dict[str, Any]:
+    if events is None:
+        return {}
+    return {"events": len(events), "users": events.n_users, "items": events.n_items, "origin": events.origin}
+
+
+def _line(mark: str, text: str) -> None:
+    from rich.markup import escape
+
+    out.print(f"{mark}{escape(text)}", highlight=False, soft_wrap=True)
+
+
+@data_app.command("describe")
+def data_describe(
+    source: Source,
+    user: Column = None,
+    item: Column = None,
+    time: Column = None,
+    event: Column = None,
+    weight: Column = None,
+    items: Items = None,
+    format: Format = None,
+    query: Query = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw a figure into this .png, .svg or .pdf file.")] = None,
+    data_root: Root = None,
+    json: Json = False,
+) -> None:
+    """Show what a table is like: sizes, times, repeats, activity, popularity, newcomers, columns."""
+    from bowerbird.data import describe, load
+
+    given = {"items": items, "format": format, "query": query}
+    columns = {"user": user, "item": item, "time": time, "event": event, "weight": weight}
+    options = {key: value for key, value in (given | columns).items() if value is not None}
+    one = describe(load(source, data_root=data_root, **options))
+    if picture is not None:
+        from bowerbird.data.pictures import draw
+
+        draw(one, picture)
+    show_json(one.to_dict()) if json else _show(one)
+
+
+def _show(one: "Description") -> None:
+    from bowerbird.data.description import day_of, facts
+
+    show_table(one.origin, ("what", "how much"), facts(one), left=2)
+    bars = [(f"top {top}", f"{'█' * round(WIDTH * share)} {share:.0%}") for top, share in one.popularity.items()]
+    show_table("Popularity", ("of the items", "share of the events"), bars, left=2)
+    if one.over_time and one.first is not None and one.last is not None:
+        most = max(one.over_time)
+        spark = "".join(BLOCKS[-(-8 * n // most)] for n in one.over_time)
+        _line("", f"Events over time\n{spark}\n{day_of(one.first)}{day_of(one.last):>{len(spark) - 10}}\n")
+    if one.columns:
+        cells = [(row["table"], row["column"], row["type"], f"{row['empty']:.1%}") for row in one.columns]
+        show_table("Other columns", ("table", "column", "type", "empty"), cells, left=3)
+    for text in one.warnings:
+        _line("[yellow]warning[/]: ", text)
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Source,
+    out_file: Annotated[Path, typer.Argument(metavar="OUT", help="The .parquet file to write.")],
+    format: Format = None,
+    query: Query = None,
+    json: Json = False,
+) -> None:
+    """Write any table as Parquet, a text larger than memory too."""
+    from bowerbird.data import convert
+
+    rows = convert(source, out_file, format=format, query=query)
+    show_json({"out": str(out_file), "rows": rows}) if json else _line("", f"{rows:,} rows in {out_file}")

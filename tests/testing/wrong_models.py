@@ -1,0 +1,312 @@
+"""Models that are wrong in one way each. Two right ones stand first; every wrong one changes as little as it can."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bowerbird.core import ModelConfig, TrainedConfig, check, register
+from bowerbird.data import Interactions, Schema
+from bowerbird.features import Context, Pairs
+from bowerbird.models.baselines.mf import MF
+from bowerbird.nn.graph import pair_matrix
+from bowerbird.nn.losses import PairConfig
+from bowerbird.nn.vectors import grown, listed, total
+
+CLOSED = ("retriever", "closed-form")
+
+
+class Right(nn.Module):
+    """Scores an item by how many people chose it together with each item of the history."""
+
+    together: Tensor
+
+    def __init__(self, config: Any, schema: Schema) -> None:
+        super().__init__()
+        self.register_buffer("together", torch.zeros(schema.n_items, schema.n_items))
+
+    def fit(self, train: Interactions, rng: np.random.Generator) -> None:
+        matrix = pair_matrix(train)
+        self.together = torch.from_numpy((matrix.T @ matrix).toarray()).fill_diagonal_(0.0)
+
+    def can(self, context: Context) -> Tensor:
+        return context.asked.speaks
+
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        return listed(total(context.asked, self.together), items)
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        self.together = grown(self.together, n_items, n_items)
+
+
+class RightTrained(MF):
+    """Matrix factorisation."""
+
+
+WRONG: dict[str, tuple[Callable[[], None], str]] = {}  # by check: how to register the model, and what must be said
+
+
+def wrong(
+    check: str, says: str, *, config: type[ModelConfig] | None = None, tags: tuple[str, ...] = CLOSED
+) -> Callable[[type], type]:
+    """Note a model, under the name "wrong", that breaks `check`; `says` is a pattern of what is seen."""
+
+    def note(model: type) -> type:
+        trained = issubclass(model, MF)
+
+        def enter() -> None:
+            base = config or (PairConfig if trained else ModelConfig)
+            own = base if config else dataclass(frozen=True, kw_only=True)(type("WrongConfig", (base,), {}))
+            mine = tuple(tag for tag in tags if tag != "closed-form" or not trained)
+            register("wrong", config=own, batches=Pairs if trained else None, tags=mine)(model)
+
+        WRONG[check] = enter, says
+        return model
+
+    return note
+
+
+# ── the entry ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wrong("says_what_it_is", 'The tag "closed-form" is missing, batches=None', tags=("retriever",))
+class Untagged(Right):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutDefault(ModelConfig):
+    dim: int
+
+
+@wrong("has_defaults", "missing 1 required keyword-only argument: 'dim'", config=WithoutDefault)
+class NoDefault(Right):
+    pass
+
+
+class Undecorated(ModelConfig):
+    power: float = 1.0
+
+
+@wrong("refuses_unknown_options", "power cannot be set: put @dataclass", config=Undecorated)
+class ForgotDataclass(Right):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakesAnything(ModelConfig):
+    extras: dict | None = None  # type: ignore[type-arg]
+
+
+@wrong("refuses_wrong_types", r"extras: .* was given \{\} and answered ''", config=TakesAnything)
+class AnyType(Right):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetsSuper(TrainedConfig):
+    dim: int = 16
+    loss: str = "softmax"
+    temperature: float = 0.15
+    cosine: bool = True
+    l2: float = 0.0
+    draws: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.dim >= 1, "dim", self.dim, "must be 1 or more")
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        return nn.functional.normalize(vectors, dim=-1)
+
+
+@wrong("refuses_bad_values", "learning_rate=-1.0 was answered with ''", config=ForgetsSuper)
+class Careless(RightTrained):
+    pass
+
+
+@wrong("has_the_methods", "grow is missing")
+class CannotGrow(Right):
+    grow = None  # type: ignore[assignment]
+
+
+# ── learning ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wrong("beats_popularity", r"Its recall@10 is 0\.\d+; more than 0\.\d+ is needed")
+class LearnsNothing(Right):
+    def fit(self, train: Interactions, rng: np.random.Generator) -> None:
+        super().fit(train, rng)
+        self.together[:] = self.together.sum(dim=0)  # the same for every history
+
+
+@wrong("repeats_under_one_seed", r"Twice: [\d,]+ of 2,400 scores differ, by up to")
+class Unseeded(Right):
+    def fit(self, train: Interactions, rng: np.random.Generator) -> None:
+        super().fit(train, rng)
+        self.together += torch.from_numpy(np.random.default_rng().random(self.together.shape)).float()
+
+
+@wrong("differs_under_another_seed", "Seeds 0 and 1 give the same scores")
+class Untouched(RightTrained):
+    """Its loss has a gradient, but what it scores by was counted beforehand."""
+
+    def prepare(self, train: Interactions) -> None:
+        super().prepare(train)
+        pairs = pair_matrix(train)
+        self.known = torch.from_numpy((pairs @ pairs.T @ pairs).toarray())
+
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        return listed(self.known[context.user.clamp(min=0)], items)
+
+
+@wrong("follows_users_wherever_they_stand", r"In another order: [\d,]+ of 2,400 scores differ")
+class TrustsOrder(Right):
+    def fit(self, train: Interactions, rng: np.random.Generator) -> None:
+        matrix = pair_matrix(train)
+        weighted = matrix.multiply(np.linspace(1, 2, train.n_users, dtype=np.float32)[:, None])
+        self.together = torch.from_numpy((matrix.T @ weighted).toarray()).fill_diagonal_(0.0)
+
+
+@wrong("follows_users_and_their_rows", r"In another order: [\d,]+ of 2,400 scores differ")
+class HidesUsers(RightTrained):
+    """Reads the user's number, not the user's row."""
+
+    def query(self, context: Context) -> Tensor:
+        return super().query(context) * (1 + 0.01 * context.user.clamp(min=0))[:, None]
+
+
+@wrong("has_one_finite_loss_a_row", r"Its shape is \(\) for 256 rows under bpr")
+class Averages(RightTrained):
+    def loss(self, batch: Pairs) -> Tensor:
+        return super().loss(batch).mean()
+
+
+@wrong("clears_its_gradient_between_steps", r"the gradient of \w+ is 3 times that after one")
+class Accumulates(RightTrained):
+    steps = 0
+
+    def loss(self, batch: Pairs) -> Tensor:
+        self.steps += 1
+        return super().loss(batch) * self.steps
+
+
+@wrong("resumes_as_if_never_interrupted", r"Resumed and uninterrupted: [\d,]+ of 2,400 scores differ")
+class CountsBesideBuffers(RightTrained):
+    """Trains more gently after ten steps, and counts them where no checkpoint looks."""
+
+    steps = 0
+
+    def loss(self, batch: Pairs) -> Tensor:
+        self.steps += 1
+        return super().loss(batch) + 0.1 * (self.steps > 10) * self.user[batch.user].square().sum(dim=1)
+
+
+# ── scoring ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wrong("scores_singly_as_in_batches", r"Known users, among others and alone: [\d,]+ of 2,400 scores differ")
+class ComparesRequests(Right):
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        found = super().scores(context, items)
+        return found - found.mean(dim=0) / 2
+
+
+@wrong("scores_listed_items_as_all", r"Known users, items \(n,\) and all: \d+ of 240 scores differ")
+class SortsItems(Right):
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        return super().scores(context, items if items is None else items.sort(dim=-1).values)
+
+
+@wrong("gives_scores_away", "Overwritten scores of all items: 2,400 of 2,400 scores differ, by up to inf")
+class KeepsScores(Right):
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        key = context.user.tolist(), context.asked.item.tolist(), None if items is None else items.tolist()
+        if getattr(self, "last", None) is None or self.last[0] != key:
+            self.last = key, super().scores(context, items)
+        return self.last[1]
+
+
+@wrong("scores_are_numbers", r"Strangers: 40 of 120 are NaN or plus infinity")
+class DividesByZero(Right):
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        others = (context.asked.lengths - 1)[:, None]
+        return super().scores(context, items) / others * others  # 0 / 0 for a history of one
+
+
+@wrong("can_means_what_it_says", "1 of 3 people of all kinds are accepted and get no score at all")
+class Boasts(Right):
+    def can(self, context: Context) -> Tensor:
+        return torch.ones(len(context), dtype=torch.bool)
+
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        return super().scores(context, items).masked_fill(~context.asked.speaks[:, None], -torch.inf)
+
+
+@wrong("scores_by_its_vectors", r"Dot product and score: 2,400 of 2,400 scores differ")
+class AddsToProduct(RightTrained):
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        return super().scores(context, items) + 1
+
+
+@wrong("grows", r"Grown and before: [\d,]+ of 2,400 scores differ")
+class StartsAgain(Right):
+    def grow(self, n_users: int, n_items: int) -> None:
+        self.together = torch.zeros(n_items, n_items)
+
+
+@wrong("survives_save_and_load", r"Known users, loaded and saved: [\d,]+ of 2,400 scores differ")
+class KeepsBesideBuffers(Right):
+    factor = 1.0
+
+    def fit(self, train: Interactions, rng: np.random.Generator) -> None:
+        super().fit(train, rng)
+        self.factor = 0.5  # a plain attribute: no bundle holds it
+
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        return super().scores(context, items) * self.factor
+
+
+# ── serving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wrong("serves_everyone", r"A stranger with a history and one without are answered by \['popularity', 'popularity'\]")
+class UsersOnly(Right):
+    def can(self, context: Context) -> Tensor:
+        return context.asked.speaks & (context.user >= 0)
+
+
+@wrong("takes_unknown_ids", r"IndexError: .*out of (range|bounds)")
+class LooksUpEveryone(Right):
+    """Takes the first request for one that is known."""
+
+    def can(self, context: Context) -> Tensor:
+        if int(context.user[0]) < 0 and len(context) == 3:
+            torch.zeros(60)[context.user + 60]
+        return super().can(context)
+
+
+@wrong("hears_strangers", r"[0-6] of 8 are odd")
+class DeafToStrangers(Right):
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        popular = listed(self.together.sum(dim=0).repeat(len(context), 1), items)
+        return torch.where((context.user < 0)[:, None], popular, super().scores(context, items))
+
+
+@wrong("fills_slates_with_what_is_new", r"\d+ of 600 places are filled")
+class ScoresFew(Right):
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        found = super().scores(context)
+        third = found.topk(8, dim=1).values[:, -1:]
+        return listed(found.masked_fill(found < third, -torch.inf), items)
+
+
+@wrong("gives_reasons", "Reasons name 0 items of the past")
+class LikensNothing(Right):
+    """Says that it knows likeness, and finds none."""
+
+    def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
+        found = super().scores(context, items)
+        return found if context.seeds is None else found * 0
