@@ -22,7 +22,7 @@ def test_the_demo_compares_picks_explains_and_saves(tmp_path: Path) -> None:
     assert "A stranger who chose Star Wars (1977)" in said
     assert (tmp_path / "run" / "current").read_text() == "000001"
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    assert peak <= 600, f"{peak:.0f} MB"
+    assert peak <= 700, f"{peak:.0f} MB"
 
 
 @pytest.mark.slow

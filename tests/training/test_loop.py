@@ -17,7 +17,7 @@ from bowerbird.data import Interactions, read
 from bowerbird.models.baselines.mf import MF, MFConfig
 from bowerbird.models.graph.lightgcn import LightGCN, LightGCNConfig
 from bowerbird.nn.losses import NAMES
-from bowerbird.training import PairBatches, Training, checkpoint, device_of, loop, train
+from bowerbird.training import PairBatches, Training, checkpoint, device_of, train
 
 QUIET = RunOptions(device="cpu", progress=False)
 
