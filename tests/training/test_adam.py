@@ -46,7 +46,7 @@ def test_sparse_steps_that_name_every_row_are_dense_steps() -> None:
 
 
 def test_rows_without_a_gradient_stay_where_they_are() -> None:
-    table, before = tables(5, 2)
+    table, _ = tables(5, 2)
     optimiser = Adam([table], 0.1)
     table.grad = torch.ones(5, 2)
     optimiser.step()

@@ -61,7 +61,7 @@ def _ties(
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return `scores.topk(k)`, of long rows in half the time: the k best lie in the k groups with the largest maxima."""
+    """Return `scores.topk(k)`, for long rows in half the time: the k best lie in the k groups of largest maxima."""
     n_groups, rest = divmod(scores.shape[1], GROUP)
     if n_groups <= 16 * k:  # short rows are sorted as fast as they are grouped
         return scores.topk(k, dim=1)
