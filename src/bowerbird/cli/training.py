@@ -1,14 +1,15 @@
 """`bowerbird train`: read, split, search where asked, fit, measure, refit, save."""
 
+import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bowerbird.cli.main import show_report
 from bowerbird.cli.output import command, out, say, show_json, show_table
 from bowerbird.core import ConfigError
-from bowerbird.data import Split
+from bowerbird.data import Interactions, Split
 from bowerbird.evaluation import evaluate
 from bowerbird.recommender import Recipe, Recommender, fit
 from bowerbird.selection import Search, search
@@ -34,20 +35,21 @@ def run_training(
     found = _search(split, recipe, out_dir)
     model = recipe.model if found is None else found.best
     started = time.perf_counter()
-    recommender = fit(split, model, run=recipe.run)
+    run = recipe.run
+    state = None if out_dir is None or run.checkpoint else out_dir / "state"
+    if state is not None:
+        run = replace(run, checkpoint=str(state))  # the same command goes on where a crash ended it
+    recommender = fit(split, model, run=run)
     seconds = time.perf_counter() - started
+    if recommender.training is not None and recommender.training.resumed_from:
+        say(f"went on after epoch {recommender.training.resumed_from}, which an earlier run had reached")
     report = evaluate(recommender, split.valid, seed=recipe.run.seed)
     recommender.measured = report.to_dict() | {"trained_on": "the train part", "split": split.protocol}
-    if recommender.training is not None and recommender.training.interrupted:
-        say(f"stopped at epoch {recommender.training.epochs}; the best so far is kept, and not trained on everything")
-        refit = False
     if refit:
-        try:
-            recommender = recommender.refit(events)
-        except KeyboardInterrupt:
-            say("stopped while training on everything; the one trained on the train part is kept")
-            refit = False
+        recommender, refit = _on_everything(recommender, events)
     version = recommender.save(out_dir) if out_dir is not None else None
+    if state is not None and not (recommender.training and recommender.training.interrupted):
+        shutil.rmtree(state, ignore_errors=True)  # nothing to go on with
     document = {
         "model": recommender.name,
         "data": recipe.data.path,
@@ -76,6 +78,18 @@ def run_training(
     if out_dir is not None:
         out.print(f"saved {recommender.name} as version {version} in {out_dir}", soft_wrap=True)
         out.print(f"next: {command()} recommend {out_dir} --user {recommender.user_ids[0]} --explain", soft_wrap=True)
+
+
+def _on_everything(recommender: Recommender, events: Interactions) -> tuple[Recommender, bool]:
+    """Return what was trained on everything, and true; or, where somebody stopped it, what there is, and false."""
+    if recommender.training is not None and recommender.training.interrupted:
+        say(f"stopped at epoch {recommender.training.epochs}; the best so far is kept, and not trained on everything")
+        return recommender, False
+    try:
+        return recommender.refit(events), True
+    except KeyboardInterrupt:
+        say("stopped while training on everything; the one trained on the train part is kept")
+        return recommender, False
 
 
 def _search(split: Split, recipe: Recipe, out_dir: Path | None) -> Search | None:
