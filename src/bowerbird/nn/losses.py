@@ -104,6 +104,7 @@ class PairConfig(TrainedConfig):
         return functional.normalize(vectors, dim=-1) if self.cosine else vectors
 
 
+MANY = 8  # candidates of each row from which a batched matrix product is faster than a product and a sum
 FEW = 4  # a table this many times longer than the index gets a gradient for the rows it names, and no other
 
 
@@ -156,19 +157,20 @@ def pair_loss(config: PairConfig, query: Tensor, items: Tensor, batch: Pairs) ->
         query = query / config.temperature
     if name in WHOLE:
         return functional.cross_entropy(query @ config.scaled(items).T, batch.item, reduction="none")
-    n = len(batch)
-    both = config.scaled(rows(items, torch.cat([batch.item, batch.negative.flatten()])))  # one gather, one scatter
-    chosen, others = torch.split(both, [n, len(both) - n])
-    positive, own = (query * chosen).sum(dim=1), batch.negative == batch.item[:, None]
-    if name in SHARED:
-        assert batch.log_q is not None, "sampled softmax needs the expected draws of its negatives"
-        return softmax(positive, torch.addmm(-batch.log_q, query, others.T).masked_fill(own, -math.inf))
-    if batch.negative.dim() == 1:
-        negative = query @ others.T
-    elif batch.negative.shape[1] == 1:
-        negative = (query * others).sum(dim=1, keepdim=True)  # a batched product of single columns is slow
+    own = batch.negative == batch.item[:, None]
+    if batch.negative.dim() == 1:  # shared by the batch
+        n = len(batch)
+        both = config.scaled(rows(items, torch.cat([batch.item, batch.negative])))  # one gather, one scatter
+        chosen, others = torch.split(both, [n, len(batch.negative)])
+        positive, negative = (query * chosen).sum(dim=1), query @ others.T
+        if name in SHARED:
+            assert batch.log_q is not None, "sampled softmax needs the expected draws of its negatives"
+            return softmax(positive, (negative - batch.log_q).masked_fill(own, -math.inf))
     else:
-        negative = torch.einsum("bd,bnd->bn", query, others.view(*batch.negative.shape, query.shape[1]))
+        candidate = config.scaled(rows(items, torch.cat([batch.item[None], batch.negative.T])))  # (1 + N, B, D)
+        many = len(candidate) > MANY
+        scores = torch.einsum("bd,cbd->cb", query, candidate) if many else (query * candidate).sum(dim=2)
+        positive, negative = scores[0], scores[1:].T
     negative = negative.masked_fill(own, NEVER)
     simple: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "bpr": bpr,
