@@ -145,11 +145,15 @@ class Context:
     def of_users(cls, users: np.ndarray, past: Interactions) -> "Context":
         """Return requests of these user rows with their whole past; rows that `past` lacks have none."""
         offsets, order = past.by_user
-        rows = np.where((users >= 0) & (users < past.n_users), users, past.n_users)  # others: a last, empty row
-        offsets = np.append(offsets, offsets[-1])
-        lengths = offsets[rows + 1] - offsets[rows]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        flat = order[np.repeat(offsets[rows] - starts[:-1], lengths) + np.arange(starts[-1])]
+        known = (users >= 0) & (users < past.n_users)
+        if len(users) == 1 and known[0]:  # the usual request is one slice
+            flat = order[offsets[users[0]] : offsets[users[0] + 1]]
+            starts = np.array([0, len(flat)])
+        else:
+            rows = np.where(known, users, 0)
+            lengths = np.where(known, offsets[np.minimum(rows + 1, past.n_users)] - offsets[rows], 0)
+            starts = np.concatenate([[0], np.cumsum(lengths)])
+            flat = order[np.repeat(offsets[rows] - starts[:-1], lengths) + np.arange(starts[-1])]
         history = Ragged(
             torch.from_numpy(starts.astype(np.int64)),
             torch.from_numpy(past.item[flat].astype(np.int64)),

@@ -30,13 +30,12 @@ def top_k(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, T
     n_items = scores.shape[1]
     wanted = min(k, n_items)
     values, columns = _best(scores, min(wanted + 1, n_items))
+    if wanted < n_items and bool((values[:, :-1] > values[:, 1:]).all()):
+        return values[:, :wanted], columns[:, :wanted]  # the usual case: no tie, no end of the list, and no NaN
     if bool(values[:, 0].isnan().any()):  # topk puts NaN first
         row = int(values[:, 0].isnan().nonzero()[0])
         raise ScoreError(f"the score of item row {int(columns[row, 0])} is not a number. Train the model again.")
-    level = values[:, 1:] == values[:, :-1]
-    if bool(level.any()):
-        values, columns = _ties(scores, values, columns, wanted, generator)
-    values, columns = values[:, :wanted], columns[:, :wanted]
+    values, columns = _ties(scores, values, columns, wanted, generator)
     columns = torch.where(values > -math.inf, columns, -1)
     if wanted < k:
         rest = (len(scores), k - wanted)
@@ -93,8 +92,9 @@ def hide_seen(scores: Tensor, history: Ragged, hides: Tensor | None) -> None:
     `hides` (number of event types,) says which events hide their item, None that all do; a history without events
     hides all of its items.
     """
-    request, item = history.request, history.item
-    if history.event is not None and hides is not None:
-        keep = hides.to(scores.device)[history.event.long()]
-        request, item = request[keep], item[keep]
-    scores[request, item] = -math.inf
+    keep = None if history.event is None or hides is None else hides.to(scores.device)[history.event.long()]
+    item = history.item if keep is None else history.item[keep]
+    if len(scores) == 1:
+        scores[0].index_fill_(0, item, -math.inf)
+    else:
+        scores[history.request if keep is None else history.request[keep], item] = -math.inf
