@@ -29,9 +29,7 @@ class Reversed:
     def depth(self, k: int) -> int:
         return k
 
-    def choose(
-        self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
         return candidates.flip(1), torch.full_like(scores, 0.5)
 
     def update(self, log: pl.DataFrame) -> None:
@@ -41,9 +39,7 @@ class Reversed:
 class OnlyTheBest(Reversed):
     """Shows one item and leaves the other places empty."""
 
-    def choose(
-        self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
         shown = torch.full_like(candidates, -1)
         shown[:, 0] = candidates[:, 0]
         return shown, torch.ones_like(scores)
@@ -52,10 +48,10 @@ class OnlyTheBest(Reversed):
 class Shuffled(Reversed):
     """Shows the candidates in an order drawn for each request."""
 
-    def choose(
-        self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        order = torch.from_numpy(rng.permuted(np.tile(np.arange(k), (len(candidates), 1)), axis=1))
+    def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+        order = torch.from_numpy(
+            np.random.default_rng(seed).permuted(np.tile(np.arange(k), (len(candidates), 1)), axis=1)
+        )
         return candidates.gather(1, order), torch.full_like(scores, 1 / 6)
 
 
@@ -154,7 +150,7 @@ def test_greedy_is_certain(pipeline: Pipeline) -> None:
 
 def test_greedy_takes_no_more_than_k() -> None:
     candidates, scores = torch.tensor([[3, 1, 2]]), torch.tensor([[3.0, 2.0, 1.0]])
-    items, propensity = Greedy().choose(Context.nobody(), candidates, scores, 2, np.random.default_rng(0))
+    items, propensity = Greedy().choose(Context.nobody(), candidates, scores, 2, 0)
     assert items.tolist() == [[3, 1]]
     assert propensity.tolist() == [[1.0, 1.0]]
 
@@ -188,7 +184,7 @@ def test_a_policy_may_choose_from_more_than_it_shows(known) -> None:
             return 4
 
         def choose(
-            self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
+            self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int
         ) -> tuple[Tensor, Tensor]:
             return candidates[:, 3:], torch.full((len(candidates), 1), 0.25)
 

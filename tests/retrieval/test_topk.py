@@ -15,7 +15,7 @@ from bowerbird.retrieval import hide_seen, top_k
 
 
 def best(scores: Tensor, k: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    return top_k(scores, k, torch_stream(seed, "ties"))
+    return top_k(scores, k, lambda: torch_stream(seed, "ties"))
 
 
 def chi_square(counts: Tensor) -> float:

@@ -112,7 +112,7 @@ def _counts(
         pair = []
         for scores in (scorer.scores(context), weight.repeat(len(context), 1)):
             hide_seen(scores, context.history, hides)
-            pair.append(top_k(scores, K, draw)[1].cpu())
+            pair.append(top_k(scores, K, lambda: draw)[1].cpu())
         tops.append(pair)
     mine, popular = (torch.cat(lists) for lists in zip(*tops, strict=True))  # (U, K) each
     common = int(((mine[:, :, None] == popular[:, None, :]) & (mine[:, :, None] >= 0)).sum())

@@ -224,7 +224,7 @@ def _lists(scorer: Scorer, asked: _Asked, k: int, draw: torch.Generator, sampled
             hide_seen(scores, context.history, asked.hides)
             if sampled is not None:
                 scores = _among(scores, asked, start, sampled, draw)
-            yield top_k(scores, k, draw)[1]
+            yield top_k(scores, k, lambda: draw)[1]
 
 
 def _among(scores: Tensor, asked: _Asked, start: int, sampled: int, draw: torch.Generator) -> Tensor:

@@ -5,11 +5,12 @@ Shapes: B requests, I items, k places.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from bowerbird.core import RealWorld, World, derive, numpy_stream, torch_stream
+from bowerbird.core import RealWorld, World, derive, torch_stream
 from bowerbird.features import Context
 from bowerbird.pipeline.ladder import Ladder
 from bowerbird.pipeline.policy import Greedy, Policy
@@ -75,7 +76,7 @@ class Pipeline:
             ),
         )
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _block(self, context: Context, k: int, allowed: Tensor | None, seed: int) -> Slate:
         clock = self.world.monotonic
         trace: list[Step] = []
@@ -95,9 +96,9 @@ class Pipeline:
         if allowed is not None:
             scores[:, ~allowed.to(scores.device)] = -torch.inf
         step("filter", int((scores > -torch.inf).sum()))
-        draw = torch_stream(seed, "ties", device=scores.device.type)
+        draw = partial(torch_stream, seed, "ties", device=scores.device.type)
         values, candidates = top_k(scores, max(k, self.policy.depth(k)), draw)
-        items, propensity = self.policy.choose(context, candidates, values, k, numpy_stream(seed, "policy"))
+        items, propensity = self.policy.choose(context, candidates, values, k, derive(seed, "policy"))
         if not torch.equal(items, candidates):  # a policy may choose, reorder, and leave places empty
             place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates
             values = values.gather(1, place).masked_fill(items < 0, -torch.inf)

@@ -7,7 +7,6 @@ Shapes: B requests, C candidates (best first, −1 for empty places), k places.
 
 from typing import Protocol
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -22,10 +21,11 @@ class Policy(Protocol):
         """Return how many candidates C to choose k from, at least k."""
         ...
 
-    def choose(
-        self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return the slate, items out of `candidates`, and their propensities, (B, k) each; −1 for empty places."""
+    def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the slate, items out of `candidates`, and their propensities, (B, k) each; −1 for empty places.
+
+        All chance derives from `seed`.
+        """
         ...
 
     def update(self, log: pl.DataFrame) -> None:
@@ -40,9 +40,7 @@ class Greedy:
         """Return k: nothing else can be chosen."""
         return k
 
-    def choose(
-        self, context: Context, candidates: Tensor, scores: Tensor, k: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
         """Return the first k candidates."""
         return candidates[:, :k], torch.ones_like(scores[:, :k])
 

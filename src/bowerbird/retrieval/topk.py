@@ -4,6 +4,7 @@ Shapes: B requests, I items, k places.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,12 +21,12 @@ def block_size(n_items: int) -> int:
     return max(1, min(BLOCK_REQUESTS, BLOCK_NUMBERS // max(n_items, 1)))
 
 
-def top_k(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def top_k(scores: Tensor, k: int, draw: Callable[[], torch.Generator]) -> tuple[Tensor, Tensor]:
     """Return the k best scores and their columns, best first, (B, k) each; column −1 where none is left.
 
     Equal scores come in random order, and a tie at the last place is drawn among all that tie there: a constant
-    scorer finds each item with probability k/I. Items of minus infinity never fill a short list. Raises
-    `ScoreError` when a score is not a number.
+    scorer finds each item with probability k/I. Items of minus infinity never fill a short list. `draw` gives
+    the stream of chance where there is a tie. Raises `ScoreError` when a score is not a number.
     """
     n_items = scores.shape[1]
     wanted = min(k, n_items)
@@ -35,7 +36,7 @@ def top_k(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, T
     if bool(values[:, 0].isnan().any()):  # topk puts NaN first
         row = int(values[:, 0].isnan().nonzero()[0])
         raise ScoreError(f"the score of item row {int(columns[row, 0])} is not a number. Train the model again.")
-    values, columns = _ties(scores, values, columns, wanted, generator)
+    values, columns = _ties(scores, values, columns, wanted, draw())
     columns = torch.where(values > -math.inf, columns, -1)
     if wanted < k:
         rest = (len(scores), k - wanted)
