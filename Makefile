@@ -1,11 +1,11 @@
-# The whole manual: make setup, make demo [SERVE=0], make test, make check.
+# The whole manual: make setup, make demo [SERVE=0], make test, make check, make docs.
 PYTHON ?= python3
 SERVE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test check docs format clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,11 @@ $(VENV)/.tools: pyproject.toml constraints.txt | $(VENV)/.installed
 	@$(PIP) --editable '.[test,check]'
 	@touch $@
 
+$(VENV)/.documents: pyproject.toml constraints.txt | $(VENV)/.installed
+	@echo "installing what the documents need ..."
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
 demo: setup
 	@$(BIN)/bowerbird demo $(if $(filter 0,$(SERVE)),--no-serve)
 
@@ -36,6 +41,12 @@ check: $(VENV)/.tools
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports > $(VENV)/layers.txt || (cat $(VENV)/layers.txt; exit 1)
 	@echo "format, lint, types and layers are fine"
+
+docs: $(VENV)/.documents
+	@$(BIN)/python tests/docs/generated.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@! grep -rE '<(script|img|link)[^>]*(src|href)="(https?:)?//' build/docs --include='*.html' # all works offline
+	@echo "open build/docs/index.html; its search needs a server: python3 -m http.server --directory build/docs"
 
 format: $(VENV)/.tools
 	@$(BIN)/ruff format --quiet .

@@ -1,0 +1,155 @@
+"""The parts of the documents that are written from the program: commands, models, named data sets.
+
+    python tests/docs/generated.py
+
+writes them anew, between the marks `<!-- generated: NAME -->` and `<!-- end -->` of the pages. A test compares.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.models import ArgumentInfo, OptionInfo
+
+import bowerbird.models  # noqa: F401
+from bowerbird.cli.main import app
+from bowerbird.core import Entry, ModelConfig, entries
+from bowerbird.data import REGISTRY
+from bowerbird.data.named import READ_WITH
+
+DOCS = Path(__file__).parents[2] / "docs"
+MARK = r"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+
+
+def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [heads, tuple("---" for _ in heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines) + "\n"
+
+
+# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def commands(program: typer.Typer, before: str = "bowerbird") -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield every command as it is typed, and the function that answers it."""
+    for info in program.registered_commands:
+        assert info.callback is not None
+        yield f"{before} {info.name or info.callback.__name__.replace('_', '-')}", info.callback
+    for group in program.registered_groups:
+        assert group.typer_instance is not None
+        yield from commands(group.typer_instance, f"{before} {group.name}")
+
+
+def parameters(command: Callable[..., Any]) -> Iterator[tuple[str, str, ArgumentInfo | OptionInfo]]:
+    """Yield each parameter of a command as it is typed, with its default and what Typer is told about it."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    for name, one in inspect.signature(command).parameters.items():
+        kind, info = typing.get_args(hints[name])[:2]
+        declared = [text for text in (info.default, *(info.param_decls or ())) if isinstance(text, str)]
+        if isinstance(info, ArgumentInfo):
+            typed = info.metavar or name.upper()
+        elif declared:
+            typed = ", ".join(declared)
+        else:
+            typed = "--" + name.replace("_", "-") + (f", --no-{name}" if kind is bool else "")
+        if isinstance(info, OptionInfo) and info.metavar:
+            typed += f" {info.metavar}"
+        needed = one.default is inspect.Parameter.empty
+        plain = {True: "yes", False: "no"}.get(one.default, one.default) if kind is bool else one.default
+        yield typed, "needed" if needed else "" if plain is None else str(plain), info
+
+
+def cli_part() -> str:
+    """Return a section for each command, with a table of its arguments and options."""
+    sections = []
+    for name, command in commands(app):
+        rows = [
+            (f"`{typed}`", f"{info.help or ''}{f' Also ${info.envvar}.' if info.envvar else ''}", default)
+            for typed, default, info in parameters(command)
+        ]
+        head = f"## {name}\n\n{inspect.getdoc(command)}\n"
+        sections.append(head + ("\n" + table(("what is typed", "meaning", "default"), rows) if rows else ""))
+    return "\n".join(sections)
+
+
+# ── models ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def comments(config: type[ModelConfig]) -> dict[str, str]:
+    """Return the comment beside each option, that of a base class where its own line has none."""
+    said: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        if not issubclass(base, ModelConfig):
+            continue
+        source = textwrap.dedent(inspect.getsource(base))
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                beside = lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset :].partition("# ")[2]
+                if beside:
+                    said[node.target.id] = beside.strip()
+    return said
+
+
+def facts(entry: Entry) -> list[str]:
+    """Return what the model file says under "Paper:", "Differs:" and "Cost:", each in one line."""
+    text = inspect.getmodule(entry.model).__doc__ or ""
+    found = re.findall(r"^(Paper|Differs|Cost): +(.*?)(?=^\w+: |\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    return [f"{name}: {' '.join(said.split())}".replace("*", "\\*") for name, said in found]
+
+
+def ours() -> list[Entry]:
+    """Return the models of this package; others may be installed, or registered by a test."""
+    return [one for one in entries() if one.model.__module__.startswith("bowerbird.")]
+
+
+def models_part() -> str:
+    """Return a section for each model: what it is, where it comes from, and a table of its options."""
+    return "\n".join(_model(one) for one in ours())
+
+
+def _model(entry: Entry) -> str:
+    said = comments(entry.config)
+    rows = []
+    for field in fields(entry.config):
+        span = entry.search.get(field.name)
+        tried = (
+            "" if span is None else ", ".join(map(str, span)) if isinstance(span, list) else f"{span[0]} – {span[1]}"
+        )
+        rows.append((f"`{field.name}`", str(field.default), said.get(field.name, ""), tried))
+    lines = [f"### {entry.name}", entry.summary, f"Tags: {', '.join(entry.tags)}.", *facts(entry)]
+    return "\n\n".join(lines) + "\n\n" + table(("option", "default", "meaning", "searched"), rows)
+
+
+# ── data sets ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sets_part() -> str:
+    """Return a table of the named data sets."""
+    rows = [(f"`{one.name}`", one.title, f"`{READ_WITH[one.kind]}`", one.terms) for one in REGISTRY.values()]
+    return table(("name", "what it is", "read with", "its owner's terms"), rows)
+
+
+PARTS = {"cli": ("cli.md", cli_part), "models": ("models.md", models_part), "sets": ("data.md", sets_part)}
+
+
+def written(name: str) -> tuple[Path, str, str]:
+    """Return the page of a part, its text as it is, and as it has to be."""
+    file, make = PARTS[name]
+    text = (DOCS / file).read_text(encoding="utf-8")
+    mark = re.compile(MARK.format(name=name), flags=re.DOTALL)
+    assert mark.search(text), f'{file} has no place for the part "{name}"'
+    return DOCS / file, text, mark.sub(lambda found: f"{found[1]}\n{make()}\n{found[2]}", text)
+
+
+if __name__ == "__main__":
+    for part in PARTS:
+        page, _, new = written(part)
+        page.write_text(new, encoding="utf-8")
