@@ -31,7 +31,8 @@ def main(spec):
     torch.set_num_threads(spec["threads"])
     train, valid, test = (bb.read(f"{spec['folder']}/split/split.{part}.inter") for part in ("train", "valid", "test"))
     split = bb.split(train, valid=valid, test=test)
-    config = build(lookup(spec["model"]).config, {"select": "recall@20"} if spec["reach"] else COMMON.get(spec["model"], {}))
+    setting = {"select": "recall@20"} if spec["reach"] else COMMON.get(spec["model"], {})
+    config = build(lookup(spec["model"]).config, setting)
     run = bb.RunOptions(threads=spec["threads"], seed=spec["seed"], progress=False)
     rec = Recommender(config, split.train, run=run)
     moments = [time.perf_counter()]

@@ -10,6 +10,7 @@ from torch.nn import functional
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Ragged
 
+LONG = 20_000  # items from which the product is taken the other way round, which is almost twice as fast on a CPU
 OUTER_NUMBERS = 8_000_000  # numbers of outer products held at once: 32 MB
 
 
@@ -73,7 +74,8 @@ class DotProduct(nn.Module):
             vectors = functional.normalize(vectors, dim=1)
             query = functional.normalize(total(context.seeds, vectors), dim=1)
         if items is None:
-            scores, shaped = query @ vectors.T, self.shaped_item
+            long = len(vectors) >= LONG
+            scores, shaped = (vectors @ query.T).T if long else query @ vectors.T, self.shaped_item
         elif items.dim() == 1:
             scores, shaped = query @ vectors[items].T, self.shaped_item[items]
         else:
