@@ -45,7 +45,8 @@ def _environment(peer: str, home: Path) -> Path:
     return python
 
 
-def _split(data: str) -> Split:
+def parts_of(data: str) -> Split:
+    """Return a folder's published parts, or a table split at random, 80/10/10 of each user's pairs."""
     if Path(data).is_dir():
         files = _files(Path(data))
         tables = {part: read(path, format="lists") for part, path in files.items()}
@@ -77,7 +78,7 @@ def _child(python: str, script: str, spec: dict[str, Any]) -> dict[str, Any]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run ours, the peer, and what is asked for beyond; return the row."""
     python = str(_environment(options.peer, Path(options.peers_home)))
-    parts = _split(options.data)
+    parts = parts_of(options.data)
     with tempfile.TemporaryDirectory() as scratch:
         digest = _write(parts, Path(scratch))
         spec = {

@@ -155,3 +155,17 @@ def test_what_is_not_hidden_keeps_its_score(history: Ragged) -> None:
     scores = torch.arange(9.0).view(3, 3)
     hide_seen(scores, history, torch.tensor([True, True]))
     assert scores[scores > -math.inf].tolist() == [1.0, 3.0, 4.0, 5.0, 6.0, 8.0]
+
+
+@pytest.mark.parametrize("n_items", [22_000, 22_017])  # with and without a rest after the last whole group
+@pytest.mark.parametrize("item_after_item", [False, True])
+def test_long_rows_are_ranked_as_a_full_sort_ranks_them(n_items: int, item_after_item: bool) -> None:
+    scores = torch.randperm(3 * n_items, generator=torch.Generator().manual_seed(0)).float().view(3, n_items)
+    scores[0, -5:] += 10 * n_items  # some of the best lie in the rest
+    scores[1, 1000:] = -math.inf
+    expected = scores.sort(dim=1, descending=True)
+    asked = scores.T.contiguous().T if item_after_item else scores
+    for k in (1, 20, 150):
+        values, columns = best(asked, k)
+        assert torch.equal(values, expected.values[:, :k])
+        assert torch.equal(columns, expected.indices[:, :k])

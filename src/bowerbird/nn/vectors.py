@@ -56,7 +56,7 @@ class DotProduct(nn.Module):
         """Return which requests are of users with a vector of their own, bool (B,)."""
         if not len(self.shaped_user):
             return torch.zeros_like(context.user, dtype=torch.bool)
-        return (context.user >= 0) & self.shaped_user[context.user.clamp(min=0)]
+        return (context.user >= 0) & self.shaped_user.index_select(0, context.user.clamp(min=0))
 
     def can(self, context: Context) -> Tensor:
         """Return which requests have a vector of their own, a history that speaks, or seeds, bool (B,)."""

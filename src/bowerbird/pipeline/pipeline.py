@@ -98,7 +98,7 @@ class Pipeline:
         step("filter", int((scores > -torch.inf).sum()))
         draw = partial(torch_stream, seed, "ties", device=scores.device.type)
         values, candidates = top_k(scores, max(k, self.policy.depth(k)), draw)
-        items, propensity = self.policy.choose(context, candidates, values, k, derive(seed, "policy"))
+        items, propensity = self.policy.choose(context, candidates, values, k, seed)
         if not torch.equal(items, candidates):  # a policy may choose, reorder, and leave places empty
             place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates
             values = values.gather(1, place).masked_fill(items < 0, -torch.inf)

@@ -24,7 +24,7 @@ class Policy(Protocol):
     def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
         """Return the slate, items out of `candidates`, and their propensities, (B, k) each; −1 for empty places.
 
-        All chance derives from `seed`.
+        All chance derives from `seed` and the policy's own name for its stream.
         """
         ...
 

@@ -69,10 +69,8 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return scores.topk(k, dim=1)
     head = scores[:, : n_groups * GROUP]
     groups = head.view(-1, n_groups, GROUP)
-    if scores.is_contiguous():
-        maxima = groups.amax(dim=2)
-    else:  # one item after another: the same, along the axis that lies so
-        maxima = head.T.reshape(n_groups, GROUP, -1).amax(dim=1).T
+    row_major = scores.is_contiguous()  # else scores lie item after item, and the other axis is the fast one
+    maxima = groups.amax(dim=2) if row_major else head.T.reshape(n_groups, GROUP, -1).amax(dim=1).T
     chosen = maxima.topk(k, dim=1, sorted=False).indices  # (B, k)
     near = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP)).flatten(1)
     if rest:

@@ -65,10 +65,10 @@ class MF(DotProduct):
 
     def query(self, context: Context) -> Tensor:
         """Return the user's vector, or for a stranger the one that ridge regression finds in the history (B, D)."""
-        query = self.config.scaled(self.user[context.user.clamp(min=0)])
-        strange = (~self.own(context)).nonzero()[:, 0]
-        if len(strange):
-            found = ridge(context.history.take(strange), self.item_vectors(), self.average, STRANGER_L2)
+        query, own = self.config.scaled(self.user.index_select(0, context.user.clamp(min=0))), self.own(context)
+        if not bool(own.all()):
+            strange = (~own).nonzero()[:, 0]
+            found = ridge(context.history.take(strange), self.items, self.average, STRANGER_L2)
             query = query.index_copy(0, strange, self.config.scaled(found))
         return query
 

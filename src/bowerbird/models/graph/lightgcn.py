@@ -56,7 +56,7 @@ class LightGCN(DotProduct):
         self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
         self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
         self.register_buffer("users", torch.zeros(schema.n_users, config.dim))  # propagated
-        self.register_buffer("items", torch.zeros(schema.n_items, config.dim))
+        self.register_buffer("items", torch.zeros(schema.n_items, config.dim))  # and as they meet requests
         self.register_buffer("outgoing", torch.zeros(schema.n_items, config.dim))  # what an item gives a stranger
         self.register_buffer("average", torch.zeros(config.dim))
 
@@ -94,7 +94,7 @@ class LightGCN(DotProduct):
         layer of the items is not sent on. Other people's vectors are taken to stand still.
         """
         users, items = self._layers()
-        self.users, self.items = _mean(users), _mean(items)
+        self.users, self.items = _mean(users), self.config.scaled(_mean(items))
         self.average = self.average_user(self.users)
         sent = sum(items[1 : self.config.hops], items[0]) / (self.config.hops + 1)
         degree = self.graph.item_degree
@@ -105,13 +105,17 @@ class LightGCN(DotProduct):
 
         The average stands for the stranger's own vector. Without it a short history says too little.
         """
-        arrived = total(context.history, self.outgoing) * counts(context.history).rsqrt()[:, None]
-        known = self.users[context.user.clamp(min=0)]
-        return self.config.scaled(torch.where(self.own(context)[:, None], known, self.average + arrived))
+        query, own = self.users.index_select(0, context.user.clamp(min=0)), self.own(context)
+        if not bool(own.all()):
+            strange = (~own).nonzero()[:, 0]
+            history = context.history.take(strange)
+            arrived = total(history, self.outgoing) * counts(history).rsqrt()[:, None]
+            query = query.index_copy(0, strange, self.average + arrived)
+        return self.config.scaled(query)
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""
-        return self.config.scaled(self.items)
+        return self.items
 
     def grow(self, n_users: int, n_items: int) -> None:
         """New users and items start small and random; they join the graph at the next `prepare`."""
