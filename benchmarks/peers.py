@@ -68,7 +68,8 @@ def _write(parts: Split, folder: Path) -> str:
 
 def _child(python: str, script: str, spec: dict[str, Any]) -> dict[str, Any]:
     spec = spec | {"started": time.time()}
-    ran = subprocess.run([python, str(HERE / script), json.dumps(spec)], capture_output=True, text=True, check=False)
+    words = [python, str(HERE / script), json.dumps(spec)]
+    ran = subprocess.run(words, cwd=spec["folder"], capture_output=True, text=True, check=False)  # RecBole logs there
     if ran.returncode:
         raise BowerbirdError(f"{script} failed: {ran.stderr.strip().splitlines()[-1:]}")
     figures: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])

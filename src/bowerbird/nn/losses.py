@@ -74,8 +74,8 @@ class PairConfig(TrainedConfig):
     """What models that learn from pairs have in common: the loss, and the negatives it contrasts with."""
 
     dim: int = 64  # embedding size D
-    loss: str = "sampled_softmax"  # any of NAMES
-    negatives: int | None = None  # N, drawn for the batch (sampled softmax) or each row; None: as USUAL says
+    loss: str = "sampled_softmax"  # bpr, bce, gbce, softmax, sampled_softmax or cosine_contrastive
+    negatives: int | None = None  # N, drawn for the batch (sampled softmax) or each row; None: as is usual for the loss
     temperature: float = 0.15  # scores are divided by it in the loss, but for cosine contrastive
     cosine: bool = True  # whether vectors are scaled to length 1 before they meet
     l2: float = 0.0  # weight of the penalty on the parameters of the batch
