@@ -62,7 +62,7 @@ def main(spec):
         report = bb.evaluate(rec, split.test, metrics=metrics, intervals=False)
         evaluate.append(time.perf_counter() - started)
     whole, scorer = [], []
-    for row in range(200):
+    for row in range(min(200, len(split.train.user_ids))):
         user = [split.train.user_ids[row]]
         started = time.perf_counter()
         rec.recommend(user, k=10).ids  # noqa: B018

@@ -142,3 +142,14 @@ def test_texts_of_one_hash_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, rows = encode(pl.Series(["b", "a", "b", "c"]))
     assert ids.values.to_list() == ["b", "a", "c"]
     assert rows.tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize("values", [[3, 1, 3, -7, 1], ["b", "a", "b", "", "ü"], []])
+def test_short_and_long_columns_are_numbered_alike(monkeypatch: pytest.MonkeyPatch, values: list[object]) -> None:
+    column = pl.Series(values, dtype=None if values else pl.Int64)
+    short = encode(column)
+    monkeypatch.setattr("bowerbird.core.ids.MANY", 0)
+    long = encode(column)
+    assert short[0] == long[0]
+    assert short[1].tolist() == long[1].tolist()
+    assert short[1].dtype == long[1].dtype == np.int32

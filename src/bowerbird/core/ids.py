@@ -15,6 +15,7 @@ import polars as pl
 from bowerbird.core.errors import DataError
 
 MAX_ID_BYTES = 256
+MANY = 2_000_000  # values from which Arrow's numbering is worth its import, half a second and 100 MB
 _CHUNK = 2_000_000  # texts compared at a time
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")  # narrower than int(), which takes "1_0", " 1" and other scripts' digits
 
@@ -105,5 +106,10 @@ def encode(column: pl.Series) -> tuple[Ids, np.ndarray]:
 
 def _numbered(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
     """Return distinct values as they come, and the place of every value among them, int32."""
+    if len(column) < MANY:
+        values = column.unique(maintain_order=True).rename("id")
+        table = pl.DataFrame({"id": values, "row": np.arange(len(values), dtype=np.int32)})
+        found = column.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left", nulls_equal=True)
+        return values, found["row"].to_numpy()
     coded = column.to_arrow().dictionary_encode()
     return pl.Series("id", coded.dictionary), coded.indices.to_numpy(zero_copy_only=False)
