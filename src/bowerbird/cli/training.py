@@ -9,7 +9,7 @@ from typing import Any
 from bowerbird.cli.main import show_report
 from bowerbird.cli.output import command, out, say, show_json, show_table
 from bowerbird.core import ConfigError
-from bowerbird.data import Interactions, Split
+from bowerbird.data import REGISTRY, Interactions, Split, load_split
 from bowerbird.evaluation import evaluate
 from bowerbird.recommender import Recipe, Recommender, fit
 from bowerbird.selection import Search, search
@@ -25,11 +25,10 @@ def run_training(
     if out_dir is not None:
         out_dir.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told before training
     refit = refit and out_dir is not None  # without a place to save, nobody would use it
-    events = recipe.data.load()
+    split, events = _parts(recipe)
     if not as_json:
         sizes = f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items"
         say(f"{events.origin}\n{sizes}")
-    split = recipe.split.cut(events)
     for warning in split.warnings:
         say(warning, mark="[yellow]warning[/]: ")
     found = _search(split, recipe, out_dir)
@@ -78,6 +77,19 @@ def run_training(
     if out_dir is not None:
         out.print(f"saved {recommender.name} as version {version} in {out_dir}", soft_wrap=True)
         out.print(f"next: {command()} recommend {out_dir} --user {recommender.user_ids[0]} --explain", soft_wrap=True)
+
+
+def _parts(recipe: Recipe) -> tuple[Split, Interactions]:
+    """Return the split, and what the one to serve is trained on: everything, but for the test of published parts."""
+    assert recipe.data is not None
+    path, root = recipe.data.path, recipe.data.root
+    if path in REGISTRY and REGISTRY[path].kind == "split":
+        if recipe.split.method not in (None, "given"):
+            raise ConfigError(f"{path} brings its own parts; method {recipe.split.method!r} would cut them anew.")
+        split = load_split(path, data_root=root)
+        return split, split.test.known
+    events = recipe.data.load()
+    return recipe.split.cut(events), events
 
 
 def _on_everything(recommender: Recommender, events: Interactions) -> tuple[Recommender, bool]:
