@@ -10,6 +10,7 @@ import pytest
 
 from bowerbird.core import DataError
 from bowerbird.data import REGISTRY, NamedData, get, load, load_rows, load_split, named, sets
+from bowerbird.data.checks import warnings_of
 
 RATINGS = "1\t10\t5\t300\n1\t20\t3\t100\n2\t10\t4\t200\n"
 FILMS = "10|Amélie (2001)|rest\n20|Brazil (1985)|rest\n\n"
@@ -186,19 +187,46 @@ def test_a_zip_without_titles_shows_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "members", [{"item": FILMS}, {"data": ""}, {"data": "a\tb\tc\td\n"}, {"data": RATINGS, "item": "ten|Amélie\n"}]
+    ("members", "said"),
+    [
+        ({"item": FILMS}, "no table of this zip is plainly the one of interactions"),
+        ({"data": ""}, "the file is empty"),
+        ({"data": "a\tb\tc\td\n"}, 'column "timestamp": 1 of 1 rows are not times'),
+    ],
 )
-def test_another_zip_is_refused(tmp_path: Path, members: dict[str, str]) -> None:
+def test_a_zip_without_interactions_is_refused(tmp_path: Path, members: dict[str, str], said: str) -> None:
     path = owners_zip(tmp_path, **members)
     with pytest.raises(DataError) as caught:
         load(path)
-    assert str(caught.value) == f"{path}: not a MovieLens 100K archive; u.data is needed. Read its table instead."
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+
+
+def test_the_zip_of_ml_1m_is_read_with_its_films_and_people(tmp_path: Path) -> None:
+    path = tmp_path / "ml-1m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ml-1m/ratings.dat", "1::10::5::300\n1::20::3::100\n2::10::4::200\n")
+        archive.writestr("ml-1m/movies.dat", "10::Amélie (2001)::Comedy\n20::Brazil (1985)::Sci-Fi\n".encode("latin-1"))
+        archive.writestr("ml-1m/users.dat", "1::F::25::4::02139\n2::M::1::0::00001\n")
+    events = load(path)
+    assert events.title(events.item_ids.row(10)) == "Amélie (2001)"
+    assert events.users is not None
+    assert events.users["zip_code"][events.user_ids.row(1)] == "02139"
+    assert [events.events[code].name for code in events.event] == ["watch", "like", "like"]
+    assert not [text for text in warnings_of(events, now=10**9) if "rating" in text]
+
+
+def test_a_zip_with_columns_of_its_own_is_read_as_they_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "shop.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("shop.csv", "who,what\nann,lamp\n")
+    assert load(path, user="who", item="what").user_ids[0] == "ann"
 
 
 def test_a_file_that_is_only_called_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_text("user,item\n1,2\n")
-    with pytest.raises(DataError, match="not a MovieLens 100K archive"):
+    with pytest.raises(DataError, match="this zip is damaged, or none"):
         load(path)
 
 

@@ -13,6 +13,7 @@ from bowerbird.core.ids import Ids
 from bowerbird.data.interactions import Interactions
 from bowerbird.data.named import load
 from bowerbird.data.readers import interpret, open_table
+from bowerbird.data.sets import LIKE
 
 RATINGS = ("rating", "ratings", "stars", "score", "review_score", "review_rating")
 ABSENT = ("nan", "null", "none", "na", "n/a", "nil", "undefined", "-")
@@ -115,7 +116,7 @@ def _of_values(events: Interactions) -> Iterator[str]:
     if len(weights) > 1 and weights[0] != 1 and (weights == weights[0]).all():
         yield f"all weights are {weights[0]:g}: they tell no row from another."
     for column in [] if events.extra is None else events.extra:
-        if column.name.lower() in RATINGS and column.dtype.is_numeric():
+        if column.name.lower() in RATINGS and column.dtype.is_numeric() and LIKE not in events.events:
             least, most = column.cast(pl.Float64).to_numpy()[[column.arg_min() or 0, column.arg_max() or 0]]
             yield (
                 f'column "{column.name}" ({least:g} to {most:g}) is not used, so every row counts alike. '

@@ -8,7 +8,6 @@ import hashlib
 import os
 import sys
 import tomllib
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from bowerbird.core import DataError, did_you_mean
 from bowerbird.data import sets
+from bowerbird.data.archives import open_zip
+from bowerbird.data.files import typed
 from bowerbird.data.interactions import EventType, Interactions
 from bowerbird.data.readers import read
 from bowerbird.data.rows import Rows
@@ -89,16 +88,15 @@ REGISTRY: Mapping[str, NamedData] = Registry()
 def load(source: str | Path, *, data_root: str | None = None, **columns: Any) -> Interactions:
     """Return a named data set, its owner's zip, or whatever `read` makes of a path; `data_root` is for `get`."""
     path, name = Path(source), str(source)
-    zipped = path.suffix == ".zip" and path.exists()
     given = [column for column, value in columns.items() if value is not None]
-    if given and (zipped or name in REGISTRY):
-        raise DataError(f"{source} brings its own columns; leave out {', '.join(given)}.")
-    if zipped:
-        return _owners_zip(path)
     if name in REGISTRY:
+        if given:
+            raise DataError(f"{source} brings its own columns; leave out {', '.join(given)}.")
         data, folder = _located(name, "load", data_root)
         [events] = _parts(data, folder).values()
         return sets.relate(events, folder, data.relations)
+    if path.suffix == ".zip" and path.is_file() and not given:
+        return _owners_zip(path)
     if not path.exists() and not path.suffix and (os.sep not in name or name.split("/")[0] in REGISTRY):
         raise DataError(
             f'no file and no data set is named "{source}".{did_you_mean(name, REGISTRY)} '
@@ -207,20 +205,10 @@ def _unpublished(data: NamedData, root: str | None) -> str:
 
 
 def _owners_zip(path: Path) -> Interactions:
-    """Read `u.data` and `u.item` from the zip that the owner publishes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {Path(name).name: name for name in archive.namelist()}
-            ratings = pl.read_csv(
-                archive.read(members["u.data"]), separator="\t", has_header=False,
-                new_columns=["user_id", "item_id", "rating", "timestamp"],
-            )  # fmt: skip
-            text = archive.read(members["u.item"]).decode("latin-1") if "u.item" in members else ""
-            films = [line.split("|")[:2] for line in text.split("\n") if "|" in line]
-            titles = pl.DataFrame(
-                {"item_id": [int(row) for row, _ in films], "title": [title for _, title in films]},
-                schema={"item_id": pl.Int64, "title": pl.String},
-            )
-            return sets.rated(ratings, WATCH, items=titles)
-    except (zipfile.BadZipFile, KeyError, ValueError, pl.exceptions.PolarsError):
-        raise DataError(f"{path}: not a MovieLens 100K archive; u.data is needed. Read its table instead.") from None
+    """Read the zip of a set whose rows are stars, as MovieLens publishes all of its sets; other zips as `read` does."""
+    table = open_zip(path)
+    ratings = typed(table.columns(table.names), table.kinds, table.place)
+    if "rating" not in ratings.columns or not ratings["rating"].dtype.is_numeric():
+        return read(path)
+    sides = {key: typed(side.columns(side.names), side.kinds, side.place) for key, side in table.sides.items()}
+    return sets.rated(ratings, WATCH, **sides)
