@@ -58,7 +58,8 @@ def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], di
     except (BowerbirdError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    row |= {"memory_mb": peak_memory_mb(), "machine": machine(options.threads), "versions": versions()}
+    row = {"memory_mb": peak_memory_mb()} | row  # of this process, unless a benchmark measured another
+    row |= {"machine": machine(options.threads), "versions": versions()}
     row["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
     if options.report == "test":
         _log_look(row)

@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 
 import _shared
+from _peer_bowerbird import COMMON
 from bowerbird import read, split
 from bowerbird.core import BowerbirdError
 from bowerbird.data import Split, load
@@ -36,7 +37,7 @@ def _environment(peer: str, home: Path) -> Path:
     """Return the peer's interpreter, installing it the first time."""
     folder = home / peer
     python = folder / "bin" / "python"
-    if not (folder / "installed").exists() and not python.exists():
+    if not (folder / "installed").exists():
         print(f"installing {peer} into {folder} ...", file=sys.stderr)
         subprocess.run([os.environ.get("PYTHON", "python3.11"), "-m", "venv", str(folder)], check=True)
         for pins in ([PINS[peer][0]], PINS[peer]):
@@ -99,7 +100,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "data": Path(options.data).name,
         "data_sha256": digest,
         "model": options.model,
-        "config_sha256": hashlib.sha256(b"common setting").hexdigest(),
+        "config": COMMON.get(options.model, {}),
+        "config_sha256": hashlib.sha256(json.dumps(COMMON.get(options.model, {})).encode()).hexdigest(),
         "protocol": f"{parts.protocol} part=valid ranking=full masked=train k=20 seeds=0",
         "report": "valid",
         "seeds": [0],
@@ -108,7 +110,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": {key: ours[key] for key in ("epoch", "evaluate", "first_result")},
         "rows_per_s": len(parts.train.positives) / ours["epoch"],
         "latency_ms": {"recommend": ours["recommend_one_ms"], "scorer": ours["scorer_one_ms"]},
-        "ours_memory_mb": ours["memory_mb"],
+        "memory_mb": ours["memory_mb"],
         "peers": {options.peer: peer | {"ratio": theirs["epoch"] / ours["epoch"]}},
     }
     if theirs["curve"]:

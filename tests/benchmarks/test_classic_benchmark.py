@@ -1,6 +1,7 @@
 """The classic benchmark on a tiny file: its protocol, its search, what it prints and what it keeps."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import _shared
 import bowerbird as bb
 import classic
+
+LastRow = Callable[[], dict[str, Any]]
 
 
 @pytest.fixture
@@ -25,31 +28,14 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Rows, tries and looks of a test stay with the test."""
-    kept = tmp_path / "results"
-    kept.mkdir()
-    monkeypatch.setattr(_shared, "RESULTS", kept)
-    return kept
-
-
 def run(folder: Path, *words: str) -> int:
     options = classic.options_of(["--data", str(folder), "--threads", "1", "--tries", "0", *words])
     return _shared.main(options, classic.measure)
 
 
-def last_row(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert isinstance(found, dict)
-    return found
-
-
-def test_the_last_line_is_one_json_object_with_the_agreed_fields(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_last_line_is_one_json_object_with_the_agreed_fields(folder: Path, last_row: LastRow) -> None:
     assert run(folder, "--json") == 0
-    row = last_row(capsys)
+    row = last_row()
     wanted = {"benchmark", "data", "data_sha256", "model", "protocol", "seeds", "metrics", "sd", "users", "items",
               "seconds", "memory_mb", "machine", "versions"}  # fmt: skip
     assert wanted <= set(row)
@@ -61,9 +47,9 @@ def test_the_last_line_is_one_json_object_with_the_agreed_fields(
     assert "draws=20" in row["protocol"]
 
 
-def test_figures_are_means_of_twenty_draws_of_99_negatives(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_means_of_twenty_draws_of_99_negatives(folder: Path, last_row: LastRow) -> None:
     assert run(folder, "--model", "itemknn", "--json") == 0
-    row = last_row(capsys)
+    row = last_row()
     rows = [line.split() for line in (folder / "ml-1m.txt").read_text().splitlines()]
     parts = bb.split(bb.read(pl.DataFrame(rows, schema=["user", "item"], orient="row")), "leave-one-out")
     rec = bb.fit(parts, "itemknn")
@@ -99,11 +85,9 @@ def test_validation_is_no_look_at_test(folder: Path, results: Path) -> None:
     assert list(results.iterdir()) == []
 
 
-def test_tries_choose_on_validation_and_are_kept(
-    folder: Path, results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tries_choose_on_validation_and_are_kept(folder: Path, results: Path, last_row: LastRow) -> None:
     assert run(folder, "--tries", "4", "--save", "--json") == 0
-    row = last_row(capsys)
+    row = last_row()
     tries = [json.loads(line) for line in (results / "classic_tries.jsonl").read_text().splitlines()]
     assert row["tries"] == len(tries) == 4
     best = max(tries, key=lambda one: one["value"])
@@ -111,17 +95,17 @@ def test_tries_choose_on_validation_and_are_kept(
     assert "select=valid-uniform-99 tries=4" in row["protocol"]
 
 
-def test_settings_and_recipes_set_the_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_and_recipes_set_the_model(folder: Path, tmp_path: Path, last_row: LastRow) -> None:
     recipe = tmp_path / "knn.toml"
     recipe.write_text('[model]\nname = "itemknn"\nneighbours = 9\n')
     assert run(folder, "--recipe", str(recipe), "--set", "shrink=3", "--json") == 0
-    assert last_row(capsys)["config"] == {"neighbours": 9, "shrink": 3.0, "nearest_to": "chosen"}
+    assert last_row()["config"] == {"neighbours": 9, "shrink": 3.0, "nearest_to": "chosen"}
 
 
-def test_the_limit_cuts_the_search_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_limit_cuts_the_search_and_says_so(folder: Path, last_row: LastRow) -> None:
     words = ("--model", "mf", "--set", "dim=8", "--set", "epochs=40", "--tries", "50", "--limit-seconds", "3", "--json")
     assert run(folder, *words) == 0
-    row = last_row(capsys)
+    row = last_row()
     assert row["cut_by_limit"] is True
     assert row["tries"] < 50
 

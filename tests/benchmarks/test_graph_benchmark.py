@@ -1,33 +1,16 @@
 """The graph benchmark on a tiny folder: what it prints, what it keeps, and when it fails."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 import _shared
 import graph
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Forty users of forty items: even users like even items; the last four of fourteen are test."""
-    rng = np.random.default_rng(0)
-    liked = {user: rng.permutation(np.arange(user % 2, 40, 2))[:14].tolist() for user in range(40)}
-    for name, part in (("train.txt", slice(0, 10)), ("test.txt", slice(10, 14))):
-        lines = [" ".join(map(str, [user, *items[part]])) for user, items in liked.items()]
-        (tmp_path / name).write_text("\n".join(lines))
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Rows and looks of a test stay with the test."""
-    kept = tmp_path / "results"
-    kept.mkdir()
-    monkeypatch.setattr(_shared, "RESULTS", kept)
-    return kept
+LastRow = Callable[[], dict[str, Any]]
 
 
 def run(folder: Path, *words: str) -> int:
@@ -36,17 +19,9 @@ def run(folder: Path, *words: str) -> int:
     return _shared.main(options, graph.measure)
 
 
-def last_row(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert isinstance(found, dict)
-    return found
-
-
-def test_the_last_line_is_one_json_object_with_the_agreed_fields(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_last_line_is_one_json_object_with_the_agreed_fields(folder: Path, last_row: LastRow) -> None:
     assert run(folder, "--json", "--seeds", "0,1") == 0
-    row = last_row(capsys)
+    row = last_row()
     wanted = {"benchmark", "data", "data_sha256", "model", "protocol", "seeds", "metrics", "sd", "users", "items",
               "seconds", "rows_per_s", "memory_mb", "machine", "versions"}  # fmt: skip
     assert wanted <= set(row)
@@ -79,18 +54,18 @@ def test_a_look_at_test_is_logged_and_a_row_is_kept_when_asked(folder: Path, res
     assert kept["users"] == 40
 
 
-def test_a_recipe_sets_the_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_sets_the_model(folder: Path, tmp_path: Path, last_row: LastRow) -> None:
     recipe = tmp_path / "mf.toml"
     recipe.write_text('[model]\nname = "mf"\nloss = "bpr"\n')
     assert run(folder, "--recipe", str(recipe), "--json") == 0
-    row = last_row(capsys)
+    row = last_row()
     assert row["model"] == "mf"
     assert row["config"]["loss"] == "bpr"  # type: ignore[index]
 
 
-def test_training_is_cut_by_the_limit_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_is_cut_by_the_limit_and_says_so(folder: Path, last_row: LastRow) -> None:
     assert run(folder, "--limit-seconds", "0", "--json") == 0
-    row = last_row(capsys)
+    row = last_row()
     assert row["cut_by_limit"] is True
     assert row["epochs"] == [1]
 

@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -12,17 +11,6 @@ import _shared
 import evaluate
 import peers
 from bowerbird.core import BowerbirdError
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Forty users of forty items: even users like even items; the last four of fourteen are test."""
-    rng = np.random.default_rng(0)
-    liked = {user: rng.permutation(np.arange(user % 2, 40, 2))[:14].tolist() for user in range(40)}
-    for name, part in (("train.txt", slice(0, 10)), ("test.txt", slice(10, 14))):
-        lines = [" ".join(map(str, [user, *items[part]])) for user, items in liked.items()]
-        (tmp_path / name).write_text("\n".join(lines))
-    return tmp_path
 
 
 def test_evaluate_reports_seconds_and_milliseconds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

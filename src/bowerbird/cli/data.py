@@ -114,10 +114,11 @@ def data_describe(
     """Show what a table is like: sizes, times, repeats, activity, popularity, newcomers, columns."""
     from bowerbird.data import describe, load
 
-    given = {"items": items, "format": format, "query": query}
-    columns = {"user": user, "item": item, "time": time, "event": event, "weight": weight}
-    options = {key: value for key, value in (given | columns).items() if value is not None}
-    one = describe(load(source, data_root=data_root, **options))
+    events = load(
+        source, data_root=data_root, items=items, format=format, query=query,
+        user=user, item=item, time=time, event=event, weight=weight,
+    )  # fmt: skip
+    one = describe(events)
     if picture is not None:
         from bowerbird.data.pictures import draw
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bowerbird.data.files import typed
 from bowerbird.data.interactions import Edges, EventType, Interactions
-from bowerbird.data.readers import read
+from bowerbird.data.places import Place
+from bowerbird.data.readers import read, seconds_of
 from bowerbird.data.rows import Rows
 
 LIKE = EventType("like", phrase="liked")
@@ -134,13 +136,14 @@ def rows(
 ) -> dict[str, Rows]:
     """Read feature tables of the same columns. `texts` stay texts; `positive` is the text that a label of 1 has."""
     raw = [frame(folder / file, columns, separator, typed=False) for file in parts.values()]
-    whole = _typed(pl.concat(raw), texts)  # typed together, so that no part disagrees
+    place, whole = Place(str(folder)), pl.concat(raw)
+    whole = whole.with_columns(typed(whole.drop(texts), {}, place))  # all parts together, so that none disagrees
     answers = whole.select(pl.col(labels) == positive) if positive else whole.select(labels)
     everything = Rows(
         whole.drop(labels), answers.cast(pl.Float32).to_numpy(), tuple(labels),
         user=_numbered(whole[user]) if user else None,
         item=_numbered(whole[item]) if item else None,
-        time=_seconds(whole[time]) if time else None,
+        time=seconds_of(whole[time], place) if time else None,
     )  # fmt: skip
     of_part = np.repeat(np.arange(len(raw)), [part.height for part in raw])
     return {part: everything.take(of_part == place) for place, part in enumerate(parts)}
@@ -240,23 +243,6 @@ def _pairs(path: Path, separator: str) -> pl.DataFrame:
     return pairs.explode("target")
 
 
-def _typed(frame: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
-    """Return a table of texts with whole columns of numbers as numbers; columns in `texts` stay."""
-    for kind in (pl.Int64, pl.Float64):
-        text = frame.select(pl.col(pl.String).exclude(texts))
-        numbers = text.cast(kind, strict=False)
-        fit = [name for name in text.columns if numbers[name].null_count() == text[name].null_count()]
-        frame = frame.with_columns(numbers.select(fit))
-    return frame
-
-
 def _numbered(ids: pl.Series) -> np.ndarray:
     """Return the row of every id, int32: ids are numbered in their own order, smallest first."""
     return (ids.rank("dense") - 1).cast(pl.Int32).to_numpy()
-
-
-def _seconds(times: pl.Series) -> np.ndarray:
-    """Return int64 seconds since 1970 UTC from such numbers or ISO 8601 texts."""
-    if times.dtype == pl.String:
-        times = times.str.to_datetime(time_unit="us", time_zone="UTC").dt.epoch("s")
-    return times.cast(pl.Int64).to_numpy()
