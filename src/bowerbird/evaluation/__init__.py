@@ -2,6 +2,18 @@
 
 from bowerbird.evaluation.health import Health, health
 from bowerbird.evaluation.report import Report, Scorer, compare, evaluate
+from bowerbird.evaluation.rows_report import RowReport, compare_rows, evaluate_rows
 from bowerbird.evaluation.statistics import Difference
 
-__all__ = ["Difference", "Health", "Report", "Scorer", "compare", "evaluate", "health"]
+__all__ = [
+    "Difference",
+    "Health",
+    "Report",
+    "RowReport",
+    "Scorer",
+    "compare",
+    "compare_rows",
+    "evaluate",
+    "evaluate_rows",
+    "health",
+]
