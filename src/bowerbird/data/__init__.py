@@ -3,8 +3,10 @@
 from bowerbird.data.conversion import convert
 from bowerbird.data.description import Description, describe
 from bowerbird.data.interactions import Edges, EventType, Interactions, PairTable, Schema
+from bowerbird.data.labels import Labels
 from bowerbird.data.named import REGISTRY, NamedData, get, load, load_rows, load_split
 from bowerbird.data.readers import read
+from bowerbird.data.row_splits import RowSplit, given_rows, split_rows
 from bowerbird.data.rows import Rows, read_rows
 from bowerbird.data.splits import Holdout, Split, later, split
 
@@ -15,14 +17,17 @@ __all__ = [
     "EventType",
     "Holdout",
     "Interactions",
+    "Labels",
     "NamedData",
     "PairTable",
+    "RowSplit",
     "Rows",
     "Schema",
     "Split",
     "convert",
     "describe",
     "get",
+    "given_rows",
     "later",
     "load",
     "load_rows",
@@ -30,4 +35,5 @@ __all__ = [
     "read",
     "read_rows",
     "split",
+    "split_rows",
 ]

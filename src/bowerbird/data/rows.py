@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ class Rows:
     def __len__(self) -> int:
         return self.table.height
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 over table and labels: equal ones have equal fingerprints."""
+        digest = sha256(self.labels.tobytes())
+        digest.update("\x1f".join([*self.tasks, *self.table.columns]).encode())
+        digest.update(self.table.hash_rows(seed=0).to_numpy().tobytes())
+        return digest.hexdigest()
+
     def take(self, keep: np.ndarray) -> "Rows":
         """Return the rows selected by a mask (N,) or an index."""
 
@@ -52,6 +62,23 @@ class Rows:
             part(self.user),
             part(self.item),
             part(self.time),
+        )
+
+    @classmethod
+    def concat(cls, parts: "Sequence[Rows]") -> "Rows":
+        """Return the rows of several tables of the same columns and labels, one after another."""
+
+        def part(columns: list[np.ndarray | None]) -> np.ndarray | None:
+            there = [column for column in columns if column is not None]
+            return np.concatenate(there) if len(there) == len(columns) else None
+
+        return cls(
+            pl.concat([one.table for one in parts], how="vertical_relaxed"),
+            np.concatenate([one.labels for one in parts]),
+            parts[0].tasks,
+            part([one.user for one in parts]),
+            part([one.item for one in parts]),
+            part([one.time for one in parts]),
         )
 
 
