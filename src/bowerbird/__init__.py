@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bowerbird.core import BowerbirdError, RunOptions
     from bowerbird.data import EventType, Interactions, read, split
-    from bowerbird.evaluation import compare, evaluate
-    from bowerbird.recommender import Recipe, Recommender, fit, load
+    from bowerbird.evaluation import compare, evaluate, evaluate_rows
+    from bowerbird.recommender import Predictor, Recipe, Recommender, fit, load
     from bowerbird.selection import search
 
 _ROOMS = {  # public name → room; imported when first used, so that `import bowerbird` costs next to nothing
@@ -21,6 +21,8 @@ _ROOMS = {  # public name → room; imported when first used, so that `import bo
     "split": "data",
     "compare": "evaluation",
     "evaluate": "evaluation",
+    "evaluate_rows": "evaluation",
+    "Predictor": "recommender",
     "Recipe": "recommender",
     "Recommender": "recommender",
     "fit": "recommender",
@@ -31,11 +33,13 @@ __all__ = [
     "BowerbirdError",
     "EventType",
     "Interactions",
+    "Predictor",
     "Recipe",
     "Recommender",
     "RunOptions",
     "compare",
     "evaluate",
+    "evaluate_rows",
     "fit",
     "load",
     "read",

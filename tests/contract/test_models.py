@@ -15,8 +15,10 @@ from bowerbird.nn.losses import NAMES, PairConfig
 from bowerbird.testing import Subject, checks, halves
 from bowerbird.testing.halves import known_users
 from bowerbird.testing.learning import configs_by_loss, fitted_in_another_order
+from bowerbird.testing.rows import labels_of
 
 RETRIEVERS = [entry.name for entry in entries() if "retriever" in entry.tags]
+RANKERS = [entry.name for entry in entries() if "ranker" in entry.tags]
 KEEPS = [(entry.name, check) for entry in entries() for check in checks(entry.name)]
 
 subject_of = cache(Subject.of)  # trained once for all checks
@@ -35,6 +37,16 @@ def test_every_model_is_checked_by_all_that_applies_to_it() -> None:
         "beats_popularity", "hears_strangers", "differs_under_another_seed", "follows_users_and_their_rows",
         "has_one_finite_loss_a_row", "clears_its_gradient_between_steps", "resumes_as_if_never_interrupted",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_every_ranker_is_checked_by_all_that_rankers_promise(name: str) -> None:
+    assert len(checks(name)) == 17
+
+
+def test_only_models_of_several_tasks_learn_several_labels() -> None:
+    several = [name for name in RANKERS if len(labels_of(subject_of(name))) > 1]
+    assert several == [entry.name for entry in entries() if "multi-task" in entry.tags]
 
 
 @pytest.mark.parametrize("name", ["ease", "itemknn", "popularity"])

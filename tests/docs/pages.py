@@ -76,6 +76,14 @@ def lay_out(folder: Path) -> None:
     names = pl.DataFrame({"item_id": [f"i{i}" for i in range(32)]})
     names = names.with_columns(title=pl.lit("Thing ") + pl.col("item_id").str.slice(1), price=pl.int_range(32) * 0.5)
     names.write_csv(folder / "items.csv")
+    users, things = rng.integers(60, size=2_000), rng.integers(30, size=2_000)
+    chance = np.where(users % 2 == things % 2, 0.7, 0.1)
+    clicks = {
+        "click": (rng.random(2_000) < chance).astype(int), "user_id": users, "item_id": things,
+        "device": rng.choice(["phone", "tablet", "desk"], 2_000), "age": 18 + users, "price": things * 0.5,
+        "tags": np.array(["odd|small", "even|small", "odd|big", "even|big"])[things % 2 + 2 * (things > 14)],
+    }  # fmt: skip
+    pl.DataFrame(clicks).write_csv(folder / "clicks.csv")
 
 
 @dataclass

@@ -23,14 +23,17 @@ from bowerbird.data.readers import USUAL_NAMES
 from bowerbird.data.rows import USUAL_LABELS
 from bowerbird.data.splits import METHODS
 from bowerbird.evaluation import Health
+from bowerbird.evaluation.binary import RESAMPLED
 from bowerbird.evaluation.metrics import METRICS, beyond_accuracy
+from bowerbird.features.columns import KINDS
 from bowerbird.nn.losses import USUAL
+from bowerbird.recommender import RankingOptions
 from bowerbird.recommender.recipe import SECTIONS, DataOptions, SearchOptions, SplitOptions
 from bowerbird.serving import create_app
 from bowerbird.serving.app import Asked, ItemBody, ProblemBody, ReasonBody, SlateBody
 
 DOCS = ROOT / "docs"
-RECIPE = (DataOptions, SplitOptions, SearchOptions, RunOptions)
+RECIPE = (DataOptions, SplitOptions, RankingOptions, SearchOptions, RunOptions)
 
 
 def rows_of(page: str) -> set[str]:
@@ -88,6 +91,8 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
         ("evaluation.md", set(beyond_accuracy(np.zeros((1, 1), int), np.ones(1, int)))),
         ("models.md", options_of(bb.search) | set(USUAL)),
         ("recipes.md", {*SECTIONS, "name"}),
+        ("ranking.md", {field.name for field in fields(RankingOptions)} | set(KINDS)),
+        ("ranking.md", {*RESAMPLED, "gauc_share", "ece", "base_rate"}),
         ("recipes.md", {field.name for kind in RECIPE for field in fields(kind)}),
         ("serve.md", {name for body in (Asked, SlateBody, ItemBody) for name in body.model_fields}),
     ],

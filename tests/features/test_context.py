@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bowerbird.data import EventType, Interactions
-from bowerbird.features import Context, Ragged
+from bowerbird.features import Context, Encoded, Ragged
 
 
 def lists(ragged: Ragged) -> list[list[int]]:
@@ -104,7 +104,7 @@ def full() -> Context:
         user=torch.tensor([4, -1, 6]),
         history=Ragged.of([[1], [2, 3], []]),
         seeds=Ragged.of([[], [8], [9]]),
-        features={"age": torch.tensor([10, 20, 30])},
+        columns=Encoded(torch.tensor([[10], [20], [30]]), None, torch.zeros(3, 0)),
         time=torch.tensor([100, 200, 300]),
     )
 
@@ -115,18 +115,20 @@ def test_taken_requests_bring_all_their_parts() -> None:
     assert taken.user.tolist() == [6, 4]
     assert lists(taken.history) == [[], [1]]
     assert lists(taken.asked) == [[9], []]
-    assert taken.features["age"].tolist() == [30, 10]
+    assert taken.columns is not None
+    assert taken.columns.code.tolist() == [[30], [10]]
     assert taken.time is not None
     assert taken.time.tolist() == [300, 100]
 
 
 def test_taking_invents_no_missing_part() -> None:
     taken = Context.nobody(3).take(torch.tensor([0]))
-    assert (len(taken), taken.seeds, taken.time, dict(taken.features)) == (1, None, None, {})
+    assert (len(taken), taken.seeds, taken.time, taken.columns) == (1, None, None, None)
 
 
 def test_moving_to_a_device_keeps_all_parts() -> None:
     moved = full().to("cpu")
     assert lists(moved.asked) == lists(full().asked)
-    assert moved.features["age"].tolist() == [10, 20, 30]
+    assert moved.columns is not None
+    assert moved.columns.code.tolist() == [[10], [20], [30]]
     assert Context.nobody().to("cpu").seeds is None

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import wrong_models
-from wrong_models import WRONG, Right, RightTrained
+from wrong_models import WRONG, Right, RightRanker, RightTrained
 
 import bowerbird
 import bowerbird.models  # fills the registry
 from bowerbird.core import BowerbirdError, ConfigError, ModelConfig, UnknownModelError, register, registry
-from bowerbird.features import Pairs
+from bowerbird.features import FeatureBatch, Pairs
+from bowerbird.nn.fields import RankerConfig
 from bowerbird.nn.losses import PairConfig
 from bowerbird.testing import ContractError, Subject, check_model, checks
 
@@ -26,6 +27,11 @@ class RightConfig(ModelConfig):
 @dataclass(frozen=True, kw_only=True)
 class RightTrainedConfig(PairConfig):
     learning_rate: float = 5e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class RightRankerConfig(RankerConfig):
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +53,16 @@ def test_a_right_model_in_closed_form_passes_by_class_and_by_name() -> None:
 def test_a_right_trained_model_passes() -> None:
     register("right-trained", config=RightTrainedConfig, batches=Pairs, tags=("retriever", "trained"))(RightTrained)
     check_model(RightTrained)
+
+
+def test_a_right_ranker_passes_and_is_asked_nothing_that_only_retrievers_promise() -> None:
+    register("right-ranker", config=RightRankerConfig, batches=FeatureBatch, tags=("ranker",))(RightRanker)
+    check_model(RightRanker)
+    asked, of_retrievers = set(checks("right-ranker")), set(checks("mf")) | set(checks("ease"))
+    assert asked & of_retrievers == {
+        "says_what_it_is", "has_defaults", "refuses_unknown_options", "refuses_wrong_types", "refuses_bad_values",
+    }  # fmt: skip
+    assert asked | of_retrievers == set(checks())
 
 
 def test_each_check_has_a_model_that_breaks_it() -> None:
@@ -101,6 +117,17 @@ def test_a_model_that_cannot_be_trained_is_told_so_once() -> None:
         check_model("wrong")
     assert str(caught.value).count("It cannot be trained: TypeError: 'NoneType' object is not callable") == 1
     assert "beats_popularity, " in str(caught.value)
+
+
+def test_a_ranker_that_cannot_be_trained_is_told_so_once_for_rows_and_once_for_interactions() -> None:
+    class Stumbles(RightRanker):
+        loss = None  # type: ignore[assignment]
+
+    register("wrong", config=RightRankerConfig, batches=FeatureBatch, tags=("ranker",))(Stumbles)
+    with pytest.raises(ContractError) as caught:
+        check_model("wrong")
+    assert "ranks_behind_a_retriever: It cannot be trained: TypeError" in str(caught.value)
+    assert "(promised in features/contracts.py, Ranker)" in str(caught.value)
 
 
 def test_a_check_left_out_is_not_run() -> None:

@@ -1,4 +1,4 @@
-"""Models that are wrong in one way each. Two right ones stand first; every wrong one changes as little as it can."""
+"""Models that are wrong in one way each. Three right ones stand first; every wrong one changes as little as it can."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bowerbird.core import ModelConfig, TrainedConfig, check, register
+from bowerbird.core import ConfigError, ModelConfig, TrainedConfig, check, register
 from bowerbird.data import Interactions, Schema
-from bowerbird.features import Context, Pairs
+from bowerbird.features import Context, FeatureBatch, FeatureSchema, Pairs
+from bowerbird.features.fields import EMPTY
 from bowerbird.models.baselines.mf import MF
+from bowerbird.nn.fields import RankerConfig, pairwise
 from bowerbird.nn.graph import pair_matrix
-from bowerbird.nn.losses import PairConfig
+from bowerbird.nn.losses import PairConfig, binary
 from bowerbird.nn.vectors import grown, listed, total
 
 CLOSED = ("retriever", "closed-form")
@@ -46,6 +48,25 @@ class RightTrained(MF):
     """Matrix factorisation."""
 
 
+class RightRanker(nn.Module):
+    """Scores a row by the products of the vectors of its columns."""
+
+    def __init__(self, config: Any, schema: FeatureSchema) -> None:
+        super().__init__()
+        if len(schema.tasks) > 1:
+            raise ConfigError("one label is all it learns.")
+        self.schema = schema
+        self.vectors = nn.Parameter(0.1 * torch.randn(schema.n_rows, 8))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        vectors = self.vectors[batch.code]
+        return self.bias + pairwise(vectors if batch.value is None else vectors * batch.value[:, :, None])
+
+    def loss(self, batch: FeatureBatch) -> Tensor:
+        return binary(self(batch), batch.label)
+
+
 WRONG: dict[str, tuple[Callable[[], None], str]] = {}  # by check: how to register the model, and what must be said
 
 
@@ -55,13 +76,13 @@ def wrong(
     """Note a model, under the name "wrong", that breaks `check`; `says` is a pattern of what is seen."""
 
     def note(model: type) -> type:
-        trained = issubclass(model, MF)
+        kinds = {MF: (PairConfig, Pairs, ("retriever",)), RightRanker: (RankerConfig, FeatureBatch, ("ranker",))}
+        usual = next((kinds[kind] for kind in kinds if issubclass(model, kind)), (ModelConfig, None, tags))
 
         def enter() -> None:
-            base = config or (PairConfig if trained else ModelConfig)
+            base, batches, mine = config or usual[0], usual[1], usual[2]
             own = base if config else dataclass(frozen=True, kw_only=True)(type("WrongConfig", (base,), {}))
-            mine = tuple(tag for tag in tags if tag != "closed-form" or not trained)
-            register("wrong", config=own, batches=Pairs if trained else None, tags=mine)(model)
+            register("wrong", config=own, batches=batches, tags=mine)(model)
 
         WRONG[check] = enter, says
         return model
@@ -310,3 +331,98 @@ class LikensNothing(Right):
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         found = super().scores(context, items)
         return found if context.seeds is None else found * 0
+
+
+# ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wrong("gives_a_logit_for_each_label", r"Their shape is \(200,\); \(200, 1\) is needed")
+class Squeezes(RightRanker):
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        return super().forward(batch)[:, 0]
+
+
+@wrong("has_one_finite_loss_for_each_row", r"Its shape is \(\) for 200 rows of label")
+class AveragesRows(RightRanker):
+    def loss(self, batch: FeatureBatch) -> Tensor:
+        return super().loss(batch).mean()
+
+
+@wrong("starts_every_step_afresh", r"The third time, the gradient of \w+ is 3 times that of the first")
+class AccumulatesRows(RightRanker):
+    steps = 0
+
+    def loss(self, batch: FeatureBatch) -> Tensor:
+        self.steps += 1
+        return super().loss(batch) * self.steps
+
+
+@wrong("learns_who_likes_what", r"Its AUC is 0\.\d+; more than 0\.\d+ is needed, with WrongConfig")
+class AddsUp(RightRanker):
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        weight = self.vectors[batch.code, 0]
+        return self.bias + (weight if batch.value is None else weight * batch.value).sum(dim=1, keepdim=True)
+
+
+@wrong("predicts_alike_under_one_seed", r"Twice: \d+ of 480 scores differ, by up to")
+class StartsAnywhere(RightRanker):
+    def __init__(self, config: Any, schema: FeatureSchema) -> None:
+        super().__init__(config, schema)
+        self.bias.data += float(np.random.default_rng().random())
+
+
+@wrong("predicts_otherwise_under_another_seed", "Seeds 0 and 1 give the same probabilities")
+class KnewBefore(RightRanker):
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        return 0.0 * super().forward(batch) + batch.code.sum(dim=1, keepdim=True) / 100
+
+
+@wrong("goes_on_with_rows_as_if_never_interrupted", r"Resumed and uninterrupted: \d+ of 480 scores differ")
+class CountsStepsBesideBuffers(RightRanker):
+    steps = 0
+
+    def loss(self, batch: FeatureBatch) -> Tensor:
+        self.steps += 1
+        return super().loss(batch) + 0.1 * (self.steps > 10) * self.vectors.square().mean()
+
+
+@wrong("scores_rows_singly_as_in_batches", r"Rows among others and alone: \d+ of 40 scores differ")
+class ComparesRows(RightRanker):
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        found = super().forward(batch)
+        return found - found.mean(dim=0) / 2
+
+
+@wrong("scores_rows_in_any_order", r"In another order: \d+ of 480 scores differ")
+class FavoursTheFirst(RightRanker):
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        return super().forward(batch) - 0.01 * torch.arange(len(batch))[:, None]
+
+
+@wrong("says_a_number_whatever_it_reads", r"3 of 6 are no probabilities: \[nan nan nan\]")
+class DividesByTags(RightRanker):
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        tags = next(one for one in self.schema.fields if one.kind in ("bag", "history"))
+        there = batch.value[:, tags.slot : tags.slot + tags.width].sum(dim=1, keepdim=True)
+        return super().forward(batch) * there / there
+
+
+@wrong("predicts_the_same_once_loaded", r"Loaded and saved: \d+ of 480 scores differ")
+class KeepsRowsBesideBuffers(RightRanker):
+    factor = 1.0
+
+    def loss(self, batch: FeatureBatch) -> Tensor:
+        self.factor = 0.5  # a plain attribute: no bundle holds it
+        return super().loss(batch)
+
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        return super().forward(batch) * self.factor
+
+
+@wrong("ranks_behind_a_retriever", "It raised LookupError: a stranger")
+class KnowsUsersOnly(RightRanker):
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        user = self.schema.fields[0]
+        if user.part == "user" and bool((batch.code[:, user.slot] == user.start + EMPTY).any()):
+            raise LookupError("a stranger")
+        return super().forward(batch)

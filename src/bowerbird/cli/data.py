@@ -8,7 +8,7 @@ import typer
 from bowerbird.cli.output import out, show_json, show_table
 
 if TYPE_CHECKING:
-    from bowerbird.data import Description
+    from bowerbird.data import Description, Rows
 
 data_app = typer.Typer(help="Named data sets, and tables of your own.", no_args_is_help=True)
 
@@ -108,12 +108,30 @@ def data_describe(
     format: Format = None,
     query: Query = None,
     picture: Annotated[Path | None, typer.Option(help="Draw a figure into this .png, .svg or .pdf file.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A column to foresee: the table holds rows for it.")] = None,
+    part: Annotated[str | None, typer.Option(help="Which table of a data set of rows; train when left out.")] = None,
+    columns: Annotated[Path | None, typer.Option(help="Write what the columns seem to be into this TOML file.")] = None,
     data_root: Root = None,
     json: Json = False,
 ) -> None:
-    """Show what a table is like: sizes, times, repeats, activity, popularity, newcomers, columns."""
-    from bowerbird.data import describe, load
+    """Show what a table is like: sizes, times, repeats, activity, popularity, newcomers, columns; of rows, the labels.
 
+    `--columns` writes a file for `train --columns`, to be looked through: kinds are inferred.
+    """
+    from bowerbird.data import REGISTRY, describe, load, read_rows
+    from bowerbird.data.named import READ_WITH
+
+    others = {"event": event, "weight": weight, "items": items, "query": query, "picture": picture}
+    if source in REGISTRY and READ_WITH[REGISTRY[source].kind] == "load_rows":
+        _refuse(source, others | {"label": label, "user": user, "item": item, "time": time, "format": format})
+        _describe_rows(source, _part(source, part, data_root), columns, json)
+        return
+    if label:
+        _refuse(source, others | {"part": part})
+        rows = read_rows(source, labels=label, user=user, item=item, time=time, format=format)
+        _describe_rows(source, rows, columns, json)
+        return
+    _refuse(source, {"part": part}, what="interactions")
     events = load(
         source, data_root=data_root, items=items, format=format, query=query,
         user=user, item=item, time=time, event=event, weight=weight,
@@ -123,7 +141,69 @@ def data_describe(
         from bowerbird.data.pictures import draw
 
         draw(one, picture)
+    if columns is not None:
+        from bowerbird.features import infer
+        from bowerbird.features.overview import ITEM, USER, tables_of
+
+        _write({side: infer(table, ids=(USER, ITEM)) for side, table in tables_of(events).items()}, columns)
     show_json(one.to_dict()) if json else _show(one)
+
+
+def _refuse(source: str, options: dict[str, Any], *, what: str = "rows") -> None:
+    from bowerbird.core import ConfigError
+
+    given = [f"--{name}" for name, value in options.items() if value]
+    if given:
+        raise ConfigError(f"{source} is a table of {what}, for which {given[0]} means nothing. Leave it out.")
+
+
+def _part(source: str, part: str | None, data_root: str | None) -> "Rows":
+    from bowerbird.core import ConfigError
+    from bowerbird.data import load_rows
+
+    parts = load_rows(source, data_root=data_root)
+    usual = "train" if "train" in parts else next(iter(parts))
+    if part is None and (usual == "train" or len(parts) == 1):
+        part = usual
+    if part not in parts:
+        raise ConfigError(f"{source} has the parts {', '.join(parts)}. Name one of them: --part {usual}.")
+    return parts[part]
+
+
+def _describe_rows(source: str, rows: "Rows", columns: Path | None, json: bool) -> None:
+    from bowerbird.features import infer
+    from bowerbird.features.overview import base_rates, overview
+
+    found = infer(rows.table)
+    if columns is not None:
+        _write({"": found}, columns)
+    rates, glances = base_rates(rows), overview(rows.table, found)
+    if json:
+        show_json({"origin": source, "rows": len(rows), "labels": rates, "columns": glances})
+        return
+    heads = [(name, f"{one['observed']:,}", _rate(one["rate"])) for name, one in rates.items()]
+    show_table(f"{source}: {len(rows):,} rows", ("label", "observed", "base rate"), heads)
+    cells = [
+        (one["column"], one["kind"] or "left out", f"{one['distinct']:,}", f"{one['empty']:.1%}", _range(one))
+        for one in glances
+    ]
+    show_table("Columns", ("column", "kind", "distinct", "empty", "range"), cells, left=2)
+
+
+def _rate(mean: float | None) -> str:
+    """Return a base rate; of labels beyond 1, such as stars, their mean."""
+    return "" if mean is None else f"{mean:.2%}" if mean <= 1 else f"mean {mean:.4g}"
+
+
+def _range(one: dict[str, Any]) -> str:
+    ends = (one["lowest"], one["highest"])
+    return "" if None in ends else " to ".join(f"{end:,}" if isinstance(end, int) else f"{end:.6g}" for end in ends)
+
+
+def _write(columns: dict[str, Any], path: Path) -> None:
+    from bowerbird.features.columns import to_toml
+
+    path.write_text(to_toml(columns), encoding="utf-8")
 
 
 def _show(one: "Description") -> None:

@@ -73,6 +73,15 @@ def train(
     items: Items = None,
     format: Format = None,
     data_root: Root = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a ranker: the label column of a feature table, or the event that counts as 1."),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of a ranker: a TOML file of columns, as `data describe --columns` writes it.")
+    ] = None,
+    retriever: Annotated[str | None, typer.Option(help="Of a ranker: who finds candidates for it.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Of a ranker: how many candidates it orders.")] = None,
     split: Annotated[str | None, typer.Option(help="temporal, per-user, leave-one-out or random.")] = None,
     valid: Annotated[float | None, typer.Option(help="Share of events for validation.")] = None,
     test: Annotated[float | None, typer.Option(help="Share of events for test.")] = None,
@@ -93,6 +102,10 @@ def train(
         },
         "split": {"method": split, "valid": valid, "test": test, "warmup": warmup, "seed": seed},
         "model": {"name": model} | _settings(setting or []),
+        "ranking": {
+            "label": tuple(label) if label else None, "columns": columns,
+            "retriever": retriever, "candidates": candidates,
+        },
         "search": {"tries": tries},
         "run": {"seed": seed, "device": device, "threads": threads},
     }  # fmt: skip
@@ -124,9 +137,16 @@ def evaluate(
     """Show what a run was measured on; with --data, measure it on events that came after its training."""
     from bowerbird import evaluate as measure
     from bowerbird import load
+    from bowerbird.cli.rows import run_evaluate
+    from bowerbird.cli.steps import labels_told
     from bowerbird.data import later
     from bowerbird.recommender import DataOptions
+    from bowerbird.recommender.predictor import ROWS
+    from bowerbird.store.bundles import kind_of
 
+    if kind_of(run) == ROWS:
+        run_evaluate(run, data, as_json=json)
+        return
     recommender = load(run)
     if data is None:
         if recommender.measured is None:
@@ -134,19 +154,66 @@ def evaluate(
         document = recommender.measured
     else:
         options = DataOptions(path=data, user=user, item=item, time=time, event=event, root=data_root)
-        document = measure(recommender, later(recommender.past, options.load()), k=k).to_dict()
+        after = later(recommender.past, options.load())
+        document = measure(recommender, after, k=k).to_dict() | labels_told(recommender, after)
     if json:
         show_json(document)
     else:
-        show_report(document)
+        show_reports(document)
+
+
+@app.command()
+def predict(
+    run: Run,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table with the columns of training.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The Parquet file to write; else the first rows.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say how likely each label is for every row of a feature table."""
+    from bowerbird.cli.rows import run_predict
+
+    run_predict(run, source, out_file, as_json=json)
+
+
+@app.command()
+def export(
+    run: Run,
+    onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX graph.")] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The file to write; else model.onnx in the run.")
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write a graph in whole numbers too, where it ranks the same.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Of feature rows: a table to compare on, 500 rows a request.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the ranker of a run for ONNX Runtime, checked against the model, and how its inputs are made."""
+    if not onnx:
+        raise RequestError(f"as what is {run} to be exported? Add --onnx.")
+    from bowerbird.cli.export import run_export
+
+    run_export(run, out_file, data, int8=int8, as_json=json)
+
+
+def show_reports(document: dict[str, Any]) -> None:
+    """Print the report of a recommender, after that of its ranker's rows where it has one."""
+    if "rows" in document:
+        show_report(document["rows"])
+    show_report(document)
 
 
 def show_report(document: dict[str, Any]) -> None:
-    """Print a report as a table under its protocol line."""
+    """Print a report as a table under its protocol line, without what does not exist."""
     intervals = document["intervals"]
     rows = [
         (name, f"{value:.4f}", f"{intervals[name][0]:.4f} – {intervals[name][1]:.4f}" if name in intervals else "")
         for name, value in document["metrics"].items()
+        if value is not None
     ]
     show_table(document["protocol"], ("metric", "value", "95 % interval"), rows)
 

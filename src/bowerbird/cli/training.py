@@ -1,18 +1,18 @@
 """`bowerbird train`: read, split, search where asked, fit, measure, refit, save."""
 
-import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bowerbird.cli.main import show_report
+from bowerbird.cli.main import show_reports
 from bowerbird.cli.output import command, out, say, show_json, show_table
-from bowerbird.core import ConfigError
+from bowerbird.cli.rows import run_rows
+from bowerbird.cli.steps import forget, labels_told, on_everything, resumable, say_resumed, searched
+from bowerbird.core import ConfigError, entry_of
 from bowerbird.data import REGISTRY, Interactions, Split, load_split
 from bowerbird.evaluation import evaluate
 from bowerbird.recommender import Recipe, Recommender, fit
-from bowerbird.selection import Search, search
 
 
 def run_training(
@@ -25,58 +25,68 @@ def run_training(
     if out_dir is not None:
         out_dir.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told before training
     refit = refit and out_dir is not None  # without a place to save, nobody would use it
+    if "ranker" in entry_of(recipe.model).tags and recipe.data.holds_rows(recipe.ranking.label):
+        run_rows(recipe, out_dir, refit=refit, as_json=as_json)
+        return
     split, events = _parts(recipe)
     if not as_json:
         sizes = f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items"
         say(f"{events.origin}\n{sizes}")
     for warning in split.warnings:
         say(warning, mark="[yellow]warning[/]: ")
-    found = _search(split, recipe, out_dir)
+    found = searched(split, recipe, out_dir)
     model = recipe.model if found is None else found.best
     started = time.perf_counter()
-    run = recipe.run
-    state = None if out_dir is None or run.checkpoint else out_dir / "state"
-    if state is not None:
-        run = replace(run, checkpoint=str(state))  # the same command goes on where a crash ended it
-    recommender = fit(split, model, run=run)
+    run, state = resumable(recipe.run, out_dir)
+    recommender = fit(split, model, run=run, ranking=recipe.ranking)
     seconds = time.perf_counter() - started
-    if recommender.training is not None and recommender.training.resumed_from:
-        say(f"went on after epoch {recommender.training.resumed_from}, which an earlier run had reached")
-    report = evaluate(recommender, split.valid, seed=recipe.run.seed)
-    recommender.measured = report.to_dict() | {"trained_on": "the train part", "split": split.protocol}
+    say_resumed(recommender.training)
+    recommender.measured = report = _measure(recommender, split, recipe.run.seed)
     if refit:
-        recommender, refit = _on_everything(recommender, events)
+        recommender, refit = on_everything(recommender, events)
     version = recommender.save(out_dir) if out_dir is not None else None
-    if state is not None and not (recommender.training and recommender.training.interrupted):
-        shutil.rmtree(state, ignore_errors=True)  # nothing to go on with
-    document = {
-        "model": recommender.name,
-        "data": recipe.data.path,
-        "data_sha256": events.fingerprint,
-        "seeds": [recipe.run.seed],
-        "split": split.protocol,
-        "audit": split.audit.to_dicts(),
-        "warnings": list(split.warnings),
-        "seconds": {"train": seconds},
-        "config": asdict(model),
-        "search": found.to_dict() if found else None,
-        "training": recommender.training.to_dict() if recommender.training else None,
-        "health": recommender.health.to_dict() if recommender.health else None,
-        "refit": refit,
-        "out": None if out_dir is None else str(out_dir),
-        "version": version,
-        **report.to_dict(),
-    }
+    forget(state, recommender.training)
     if as_json:
-        show_json(document)
+        show_json(
+            {
+                "model": recommender.name,
+                "data": recipe.data.path,
+                "data_sha256": events.fingerprint,
+                "seeds": [recipe.run.seed],
+                "split": split.protocol,
+                "audit": split.audit.to_dicts(),
+                "warnings": list(split.warnings),
+                "seconds": {"train": seconds},
+                "config": asdict(model),
+                "search": found.to_dict() if found else None,
+                "training": recommender.training.to_dict() if recommender.training else None,
+                "health": recommender.health.to_dict() if recommender.health else None,
+                "refit": refit,
+                "out": None if out_dir is None else str(out_dir),
+                "version": version,
+                **report,
+            }
+        )
         return
-    _show_audit(split)
-    show_report(report.to_dict())
-    _show_health(recommender)
+    _show(recommender, split, report)
     out.print(f"trained in {seconds:.1f} s" + (" and again on everything" if refit else ""))
     if out_dir is not None:
         out.print(f"saved {recommender.name} as version {version} in {out_dir}", soft_wrap=True)
         out.print(f"next: {command()} recommend {out_dir} --user {recommender.user_ids[0]} --explain", soft_wrap=True)
+
+
+def _measure(recommender: Recommender, split: Split, seed: int) -> dict[str, Any]:
+    """Return the report on validation, and of a ranker also how well it tells labels."""
+    measured = evaluate(recommender, split.valid, seed=seed).to_dict() | labels_told(
+        recommender, split.valid, seed=seed
+    )
+    return measured | {"trained_on": "the train part", "split": split.protocol}
+
+
+def _show(recommender: Recommender, split: Split, measured: dict[str, Any]) -> None:
+    _show_audit(split)
+    show_reports(measured)
+    _show_health(recommender)
 
 
 def _parts(recipe: Recipe) -> tuple[Split, Interactions]:
@@ -90,34 +100,6 @@ def _parts(recipe: Recipe) -> tuple[Split, Interactions]:
         return split, split.test.known
     events = recipe.data.load()
     return recipe.split.cut(events), events
-
-
-def _on_everything(recommender: Recommender, events: Interactions) -> tuple[Recommender, bool]:
-    """Return what was trained on everything, and true; or, where somebody stopped it, what there is, and false."""
-    if recommender.training is not None and recommender.training.interrupted:
-        say(f"stopped at epoch {recommender.training.epochs}; the best so far is kept, and not trained on everything")
-        return recommender, False
-    try:
-        return recommender.refit(events), True
-    except KeyboardInterrupt:
-        say("stopped while training on everything; the one trained on the train part is kept")
-        return recommender, False
-
-
-def _search(split: Split, recipe: Recipe, out_dir: Path | None) -> Search | None:
-    """Return what the tries that the recipe asks for found; they are kept beside the bundles, for the next time."""
-    if not recipe.search.tries:
-        return None
-    kept = None if out_dir is None else out_dir / "search.jsonl"
-    found = search(split, recipe.model, tries=recipe.search.tries, seed=recipe.run.seed, run=recipe.run, out=kept)
-    if found.interrupted:
-        say(f"stopped after {len(found.tries)} of {recipe.search.tries} tries; the best of them is trained")
-    failed = found.tries["error"].drop_nulls()
-    if len(failed):
-        say(f"{len(failed)} tries failed, the first with: {failed[0]}", mark="[yellow]warning[/]: ")
-    flatters = "" if found.best == recipe.model else " Chosen on the users measured below, whose figures flatter it."
-    say(f"{found}.{flatters}")
-    return found
 
 
 def _show_health(recommender: Recommender) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from bowerbird.core.errors import ConfigError, closest, did_you_mean
 
 T = TypeVar("T")
+OF_ROWS = ("auc", "logloss")  # what a ranker may be chosen by
 
 
 def check(ok: bool, key: str, value: object, rule: str, *, try_instead: object = None) -> None:
@@ -34,6 +35,7 @@ class TrainedConfig(ModelConfig):
     batch_size: int = 2048  # rows B of one step, over all workers
     epochs: int = 200  # at most; early stopping usually ends sooner
     patience: int = 5  # validations without a gain before training stops
+    plateau: float = 1.0  # what the learning rate is multiplied by after a validation without a gain
     valid_every: int = 1  # epochs between two validations
     select: str = "ndcg@10"  # the validation metric that picks the epoch
 
@@ -42,8 +44,10 @@ class TrainedConfig(ModelConfig):
         check(self.batch_size >= 1, "batch_size", self.batch_size, "must be 1 or more", try_instead=2048)
         check(self.epochs >= 1, "epochs", self.epochs, "must be 1 or more", try_instead=200)
         check(self.patience >= 1, "patience", self.patience, "must be 1 or more", try_instead=5)
+        check(0 < self.plateau <= 1, "plateau", self.plateau, "must be above 0, and 1 at most", try_instead=0.1)
         check(self.valid_every >= 1, "valid_every", self.valid_every, "must be 1 or more", try_instead=1)
-        check("@" in self.select, "select", self.select, "must name a metric and a depth", try_instead="ndcg@10")
+        known = "@" in self.select or self.select in OF_ROWS
+        check(known, "select", self.select, "must name a metric and a depth", try_instead="ndcg@10")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,13 @@ Shapes: B batch rows, N negatives, L packed positions, T tasks, D columns of a v
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bowerbird.features.context import Context, Ragged
+from bowerbird.features.fields import PADDING, Encoded, FeatureSchema
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,17 @@ class Windows:
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Rows of encoded columns: what a ranker eats, offline and live. `Rows` are cut into these."""
+    """Rows of encoded columns: what a ranker eats, offline and live. `features.fields` says what the slots mean."""
 
-    columns: Mapping[str, Tensor]  # (B, …) each
+    code: Tensor  # int64 (B, S)
+    value: Tensor | None = None  # float32 (B, S); None where all are 1
+    vector: Tensor | None = None  # float32 (B, V)
     label: Tensor | None = None  # float32 (B, T), NaN where unobserved
     weight: Tensor | None = None  # float32 (B,): of the rows in training
-    user: Tensor | None = None  # int64 (B,)
-    item: Tensor | None = None  # int64 (B,)
-    request: Tensor | None = None  # int64 (B,): which of the lists in `history`, and of the times, is a row's
-    history: Ragged | None = None  # a list for each request, not for each row
-    time: Tensor | None = None  # int64 (requests,)
     whole: Tensor | None = None  # as in Pairs
 
     def __len__(self) -> int:
-        columns = (self.item, self.user, *self.columns.values())
-        return next(len(column) for column in columns if column is not None)
+        return len(self.code)
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,21 @@ class Content:
         return len(self.item)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureTable:
     """Encoded columns of all users and items, by row; row −1 (the last) is the unknown one."""
 
-    user: Mapping[str, Tensor] = field(default_factory=dict)  # (U+1, …) each
-    item: Mapping[str, Tensor] = field(default_factory=dict)  # (I+1, …) each
+    schema: FeatureSchema  # its fields stand in the order user, item, request, history
+    user: Encoded  # U+1 rows
+    item: Encoded  # I+1 rows
+    request: Encoded  # one row: a request that says nothing of itself
+    counts: Tensor | None = None  # bool (event types,): whose items a history holds; None: all positive ones
+
+    def to(self, device: torch.device | str) -> "FeatureTable":
+        """Return the table on `device`."""
+        counts = None if self.counts is None else self.counts.to(device)
+        user, item, request = (part.to(device) for part in (self.user, self.item, self.request))
+        return FeatureTable(self.schema, user, item, request, counts)
 
 
 def join(context: Context, candidates: Tensor, table: FeatureTable) -> FeatureBatch:
@@ -101,11 +107,34 @@ def join(context: Context, candidates: Tensor, table: FeatureTable) -> FeatureBa
     (−1) take the last row of their table.
     """
     n_requests, n_candidates = candidates.shape
-    request = torch.arange(n_requests, device=candidates.device).repeat_interleave(n_candidates)
-    columns = {f"user.{name}": column[context.user][request] for name, column in table.user.items()}
-    columns |= {f"item.{name}": column[candidates.flatten()] for name, column in table.item.items()}
-    columns |= {f"request.{name}": column[request] for name, column in context.features.items()}
-    return FeatureBatch(
-        columns, user=context.user[request], item=candidates.flatten(), request=request,
-        history=context.history, time=context.time,
-    )  # fmt: skip
+    asked = table.request.take(torch.zeros_like(context.user)) if context.columns is None else context.columns
+    parts = [
+        table.user.take(context.user).repeated(n_candidates),
+        table.item.take(candidates.flatten()),
+        asked.repeated(n_candidates),
+    ]
+    for one in table.schema.of_part("history"):
+        past = table.item.code[:, table.schema.field(one.of).slot - table.user.code.shape[1]]
+        item = last(context.history, one.width, table.counts)
+        code = torch.where(item < 0, PADDING, past[item])
+        parts.append(Encoded(code, (item >= 0).float(), code.new_zeros(n_requests, 0).float()).repeated(n_candidates))
+    code = torch.cat([part.code for part in parts], dim=1).long()
+    value = None if table.schema.plain else torch.cat([part.values for part in parts], dim=1)
+    return FeatureBatch(code, value, torch.cat([part.vector for part in parts], dim=1))
+
+
+def last(history: Ragged, most: int, counts: Tensor | None = None) -> Tensor:
+    """Return the last `most` items of each list, int64 (B, most), oldest first, −1 behind them.
+
+    Only entries of positive weight count, and where `counts`, bool (event types,), is given, of those events.
+    """
+    keep = torch.ones_like(history.item, dtype=torch.bool) if history.weight is None else history.weight > 0
+    if counts is not None and history.event is not None:
+        keep &= counts[history.event.long()]
+    item, request = history.item[keep], history.request[keep]
+    lengths = torch.bincount(request, minlength=len(history))
+    skipped = lengths.cumsum(0) - lengths + (lengths - most).clamp(min=0)
+    place = torch.arange(len(item), device=item.device) - skipped[request]
+    found = item.new_full((len(history), most), -1)
+    found[request[place >= 0], place[place >= 0]] = item[place >= 0]
+    return found

@@ -6,8 +6,8 @@ one with features only, and nobody.
 Shapes: B requests, H events of all histories together.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.data import Interactions
+from bowerbird.features.fields import Encoded
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Context:
     user: Tensor  # int64 (B,): the user's row, −1 when unknown
     history: Ragged  # the user's past, or what a stranger posted; empty where there is none
     seeds: Ragged | None = None  # items the answer should resemble (similar to this, goes with this cart)
-    features: Mapping[str, Tensor] = field(default_factory=dict)  # user and request columns (B, …)
+    columns: Encoded | None = None  # of the request itself, B rows, as its encoder encoded them
     time: Tensor | None = None  # int64 (B,): the moment of asking, seconds since 1970 UTC
 
     @classmethod
@@ -177,7 +178,7 @@ class Context:
             self.user[index],
             self.history.take(index),
             None if self.seeds is None else self.seeds.take(index),
-            {name: column[index] for name, column in self.features.items()},
+            None if self.columns is None else self.columns.take(index),
             None if self.time is None else self.time[index],
         )
 
@@ -189,6 +190,6 @@ class Context:
             self.user.to(device),
             self.history.to(device),
             None if self.seeds is None else self.seeds.to(device),
-            {name: column.to(device) for name, column in self.features.items()},
+            None if self.columns is None else self.columns.to(device),
             None if self.time is None else self.time.to(device),
         )

@@ -75,8 +75,16 @@ class VectorRetriever(Retriever, Protocol):
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Rows → logits."""
+    """Rows → logits. Built as `Model(config, schema)` of a `FeatureSchema`, whose tasks are the T labels.
+
+    Its parameters and buffers are all it is: what a bundle keeps. Who cannot learn several labels says so with
+    `ConfigError` when built. Calibration is not its work, see `recommender.ranking`.
+    """
 
     def forward(self, batch: FeatureBatch) -> Tensor:
-        """Return logits (B, T), calibrated on validation."""
+        """Return logits (B, T), of each row by itself where the model is in evaluation mode."""
+        ...
+
+    def loss(self, batch: FeatureBatch) -> Tensor:
+        """Return the loss of each row of a batch with labels (B,), unreduced; a label of NaN adds nothing to it."""
         ...

@@ -61,6 +61,13 @@ def info_nce(one: Tensor, other: Tensor, *, temperature: float = 0.2) -> Tensor:
     return torch.logsumexp(logits, dim=1) - logits.diagonal()
 
 
+def binary(logit: Tensor, label: Tensor) -> Tensor:
+    """Return the cross entropy (B,) of labels (B, T) under logits (B, T), summed over tasks; NaN is unobserved."""
+    there = ~label.isnan()
+    each = functional.binary_cross_entropy_with_logits(logit, torch.where(there, label, 0.0), reduction="none")
+    return (each * there).sum(dim=1)
+
+
 COSINE = ("cosine_contrastive",)  # losses that only mean something for unit vectors
 WHOLE = ("softmax",)  # losses over all items, which need no negatives
 SHARED = ("sampled_softmax",)  # losses whose negatives are shared by the batch, so that many cost little
@@ -113,26 +120,39 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor, sparse: bool) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.shape, ctx.sparse = table.shape, sparse
+        ctx.index, ctx.shape, ctx.sparse = index, table.shape, sparse
         return functional.embedding(index, table)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        index, gradient = index.flatten(), gradients[0].reshape(index.numel(), ctx.shape[1])
+        index, gradient = ctx.index.flatten(), gradients[0].reshape(ctx.index.numel(), ctx.shape[1])
         if not ctx.sparse:
             whole = gradient.new_zeros(ctx.shape)
             return whole.scatter_add_(0, index[:, None].expand_as(gradient), gradient), None, None
-        named, place = index.unique(return_inverse=True)
+        named, place = _distinct(ctx.index)
         summed = gradient.new_zeros(len(named), ctx.shape[1])
         summed.scatter_add_(0, place[:, None].expand_as(gradient), gradient)
         sparse = torch.sparse_coo_tensor(named[None], summed, ctx.shape, check_invariants=False, is_coalesced=True)
         return sparse, None, None
 
 
+def _distinct(index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct numbers of an index, flat and sorted, and the place of each among them.
+
+    They are kept with the index: tables that share one share the sorting. Nobody changes an index in place.
+    """
+    found: tuple[Tensor, Tensor] | None = getattr(index, "distinct", None)
+    if found is None:
+        found = torch.unique(index, return_inverse=True)
+        found = found[0], found[1].flatten()
+        index.distinct = found  # type: ignore[attr-defined]
+    return found
+
+
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """Return `table[index]`, (…, D), of a table (n, D); a long parameter gets a sparse gradient."""
+    if not torch.is_grad_enabled():  # an exported graph holds plain operators, for any number of rows
+        return functional.embedding(index, table)
     sparse = table.is_leaf and index.numel() * FEW < len(table)
     found: Tensor = _Rows.apply(table, index, sparse)  # type: ignore[no-untyped-call]
     return found

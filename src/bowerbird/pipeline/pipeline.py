@@ -1,9 +1,9 @@
-"""From requests to slates: source → ladder → filters → policy → slate, with a trace of every step.
+"""From requests to slates: ladder → filters → ranking → policy → slate, with a trace of every step.
 
-Shapes: B requests, I items, k places.
+Shapes: B requests, I items, C candidates, k places.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,8 +37,11 @@ class Slate:
     trace: tuple[Step, ...]
 
 
+Rank = Callable[[Context, Tensor], Tensor]  # a context and candidates (B, C), −1 for empty places → scores (B, C)
+
+
 class Pipeline:
-    """One source, the ladder, the filter of what was seen, a policy."""
+    """The ladder, the filter of what was seen, a ranker where there is one, a policy."""
 
     def __init__(
         self,
@@ -46,9 +49,12 @@ class Pipeline:
         n_items: int,
         hides: Sequence[bool],
         *,
+        rank: Rank | None = None,
+        candidates: int = 0,
         policy: Policy | None = None,
         world: World | None = None,
     ) -> None:
+        self.rank, self.candidates = rank, candidates  # who orders the ladder's best, and how many of them
         self.ladder, self.n_items = ladder, n_items
         self.hides = None if all(hides) else torch.tensor(list(hides), dtype=torch.bool)  # (event types,); None: all
         self.policy: Policy = policy or Greedy()
@@ -76,6 +82,28 @@ class Pipeline:
             ),
         )
 
+    def scores(self, context: Context, seed: int = 0) -> Tensor:
+        """Return scores of all items (B, I), the caller's to overwrite; minus infinity for what is no candidate."""
+        scores = self.ladder.scores(context)[0]
+        if self.rank is None or context.seeds is not None:
+            return scores
+        hide_seen(scores, context.history, self.hides)
+        values, items = self._ranked(context, scores, self.candidates, seed)
+        whole = torch.full_like(scores, -torch.inf)
+        row, place = (items >= 0).nonzero(as_tuple=True)
+        whole[row, items[row, place]] = values[row, place]
+        return whole
+
+    def _ranked(self, context: Context, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the k best scores and items (B, k): the ladder's, or those of its candidates in the ranker's eyes."""
+        draw = partial(torch_stream, seed, "ties", device=scores.device.type)
+        if self.rank is None or context.seeds is not None:
+            return top_k(scores, k, draw)
+        _, items = top_k(scores, max(k, self.candidates), draw)
+        values = self.rank(context, items)
+        values, order = values.sort(dim=1, descending=True, stable=True)  # equal ones stay in the ladder's order
+        return values[:, :k], items.gather(1, order)[:, :k]
+
     @torch.inference_mode()
     def _block(self, context: Context, k: int, allowed: Tensor | None, seed: int) -> Slate:
         clock = self.world.monotonic
@@ -96,8 +124,9 @@ class Pipeline:
         if allowed is not None:
             scores[:, ~allowed.to(scores.device)] = -torch.inf
         step("filter", int((scores > -torch.inf).sum()))
-        draw = partial(torch_stream, seed, "ties", device=scores.device.type)
-        values, candidates = top_k(scores, max(k, self.policy.depth(k)), draw)
+        values, candidates = self._ranked(context, scores, max(k, self.policy.depth(k)), seed)
+        if self.rank is not None:
+            step("ranking", int((candidates >= 0).sum()))
         items, propensity = self.policy.choose(context, candidates, values, k, seed)
         if not torch.equal(items, candidates):  # a policy may choose, reorder, and leave places empty
             place = (items[:, :, None] == candidates[:, None, :]).int().argmax(dim=2)  # of each item among candidates

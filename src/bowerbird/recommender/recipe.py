@@ -1,7 +1,7 @@
-"""Recipes: a run as a TOML file with the sections data, split, model, search and run."""
+"""Recipes: a run as a TOML file with the sections data, split, model, ranking, search and run."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,24 @@ from bowerbird.core import (
     did_you_mean,
     lookup,
 )
-from bowerbird.data import Interactions, Split, load, split
+from bowerbird.data import (
+    REGISTRY,
+    Interactions,
+    Rows,
+    RowSplit,
+    Split,
+    given_rows,
+    load,
+    load_rows,
+    read_rows,
+    split,
+    split_rows,
+)
+from bowerbird.data.readers import open_table
+from bowerbird.data.rows import USUAL_LABELS
+from bowerbird.recommender.two_stage import RankingOptions
 
-SECTIONS = ("data", "split", "model", "search", "run")
+SECTIONS = ("data", "split", "model", "ranking", "search", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,25 @@ class DataOptions:
         columns = {key: value for key, value in asdict(self).items() if key not in ("path", "root")}
         return load(self.path, data_root=self.root, **columns)
 
+    def holds_rows(self, label: Sequence[str]) -> bool:
+        """Return whether this is a feature table: a data set of that kind, or a file with a column of labels."""
+        if self.path in REGISTRY:
+            return REGISTRY[self.path].kind == "rows"
+        names = open_table(self.path, format=self.format).names
+        return any(name in names for name in (label or USUAL_LABELS))
+
+    def load_rows(self, label: Sequence[str], cut: "SplitOptions") -> RowSplit:
+        """Return a feature table in parts: its own, or cut as `cut` says."""
+        if self.path in REGISTRY:
+            parts = load_rows(self.path, data_root=self.root)
+            if set(parts) == {"train", "valid", "test"}:
+                return given_rows(parts["train"], parts["valid"], parts["test"])
+            if set(parts) != {"all"}:
+                raise ConfigError(f"{self.path} holds {', '.join(parts)}. Read one of them with load_rows and bb.fit.")
+            return cut.cut_rows(parts["all"])
+        names = {"user": self.user, "item": self.item, "time": self.time, "format": self.format}
+        return cut.cut_rows(read_rows(self.path, labels=list(label) or None, **names))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
@@ -55,6 +89,10 @@ class SplitOptions:
     def cut(self, events: Interactions) -> Split:
         """Return the split."""
         return split(events, self.method, valid=self.valid, test=self.test, warmup=self.warmup, seed=self.seed)
+
+    def cut_rows(self, rows: Rows) -> RowSplit:
+        """Return the split of a feature table."""
+        return split_rows(rows, self.method, valid=self.valid, test=self.test, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +112,7 @@ class Recipe:
     model: ModelConfig
     data: DataOptions | None = None
     split: SplitOptions = field(default_factory=SplitOptions)
+    ranking: RankingOptions = field(default_factory=RankingOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     run: RunOptions = field(default_factory=RunOptions)
 
@@ -99,6 +138,7 @@ class Recipe:
             model=build(entry.config, values, where=f"{where}[model]"),
             data=build(DataOptions, merged["data"], where=f"{where}[data]") if "path" in merged["data"] else None,
             split=build(SplitOptions, merged["split"], where=f"{where}[split]"),
+            ranking=build(RankingOptions, merged["ranking"], where=f"{where}[ranking]"),
             search=build(SearchOptions, merged["search"], where=f"{where}[search]"),
             run=build(RunOptions, merged["run"], where=f"{where}[run]"),
         )

@@ -6,7 +6,7 @@ Shapes: B requests, I items, k places.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from torch import Tensor
 
 import bowerbird
 from bowerbird.core import (
-    BundleError,
     ConfigError,
     DataError,
     ModelConfig,
@@ -27,14 +26,12 @@ from bowerbird.core import (
     TrainedConfig,
     UnknownItemError,
     World,
-    build,
     did_you_mean,
     entry_of,
-    lookup,
     numpy_stream,
 )
 from bowerbird.core.ids import Ids
-from bowerbird.data import EventType, Holdout, Interactions, Schema, Split
+from bowerbird.data import Holdout, Interactions, Rows, Schema
 from bowerbird.evaluation import Health, evaluate
 from bowerbird.evaluation import health as health_of
 from bowerbird.evaluation.metrics import parse
@@ -43,8 +40,9 @@ from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
 from bowerbird.pipeline import Ladder, Pipeline, Policy, Slate
 from bowerbird.pipeline import explain as reasons_for
 from bowerbird.recommender.hints import closest_id
-from bowerbird.recommender.recipe import Recipe
+from bowerbird.recommender.pasts import table_of
 from bowerbird.recommender.slates import Slates
+from bowerbird.recommender.two_stage import RankingOptions, TwoStage
 from bowerbird.retrieval import block_size
 from bowerbird.store import bundles, histories
 from bowerbird.training import Training, batches_for, device_of, seeded
@@ -63,6 +61,7 @@ class Recommender:
         *,
         run: RunOptions | None = None,
         schema: Schema | None = None,
+        ranking: RankingOptions | None = None,
         policy: Policy | None = None,
         world: World | None = None,
     ) -> None:
@@ -70,8 +69,15 @@ class Recommender:
         self.schema = schema or past.schema
         self.name = entry_of(config).name
         self.device = device_of(self.run)
-        with seeded(self.run, self.device, "init"):
-            self.model: Any = entry_of(config).model(config, self.schema).to(self.device).eval()
+        self.source: Recommender | None = None  # who finds candidates, where the model only orders them
+        self.stage: TwoStage | None = None  # the ranker, once it is fitted
+        self.ranking = ranking or RankingOptions()
+        if "ranker" in entry_of(config).tags:
+            self.source = Recommender(self.ranking.retriever_config, past, run=self.run, schema=self.schema)
+            self.model: Any = self.source.model
+        else:
+            with seeded(self.run, self.device, "init"):
+                self.model = entry_of(config).model(config, self.schema).to(self.device).eval()
         self.popularity = Popularity(PopularityConfig(), self.schema).to(self.device)
         self.ladder = Ladder({"model": self.model, "popularity": self.popularity})
         self.pipeline = Pipeline(
@@ -101,8 +107,8 @@ class Recommender:
         return health_of(self, self.past, personal=not isinstance(self.model, Popularity), seed=self.run.seed)
 
     def scores(self, context: Context) -> Tensor:
-        """Return the ladder's scores for all items (B, I), the caller's to overwrite."""
-        return self.ladder.scores(context)[0]
+        """Return scores for all items (B, I), the caller's to overwrite; a ranker only scores its candidates."""
+        return self.pipeline.scores(context, self.run.seed)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,6 +279,9 @@ class Recommender:
             raise DataError("there is no positive event to learn from. Declare one with event_types=….")
         self.popularity.fit(train, numpy_stream(self.run.seed, "popularity"))
         self.popularity.to(self.device)
+        if self.source is not None:
+            self._learn_to_rank(self.source, valid, epochs, on_epoch)
+            return
         entry = entry_of(self.config)
         if entry.batches is None:
             self.model.fit(train, numpy_stream(self.run.seed, "fit"))
@@ -300,15 +309,53 @@ class Recommender:
             on_epoch=on_epoch,
         )
 
+    def _learn_to_rank(
+        self,
+        source: "Recommender",
+        valid: Holdout | None,
+        epochs: int | None,
+        on_epoch: Callable[[Training], None] | None,
+    ) -> None:
+        """Fit who finds candidates, then who orders them."""
+        assert isinstance(self.config, TrainedConfig)
+        chosen = source.training.best_epoch if source.training and valid is None else None  # as a refit has it
+        source.learn(valid=valid, epochs=chosen)
+        stage = TwoStage.fit(
+            self.config, self.past, valid, self.ranking, run=self.run, epochs=epochs, on_epoch=on_epoch
+        )
+        self.take(stage)
+
+    def take(self, stage: TwoStage) -> None:
+        """Order candidates by `stage` from now on."""
+        self.stage, self.training = stage, stage.ranking.training
+        self.pipeline.rank, self.pipeline.candidates = stage.rank, stage.options.candidates
+
+    def predict(self, holdout: Holdout, *, raw: bool = False) -> tuple[np.ndarray, Rows]:
+        """Return how likely a ranker finds every label of what users did after a cut (N, T), and those rows.
+
+        Raises `RequestError` where the model is no ranker.
+        """
+        if self.stage is None:
+            raise RequestError(f"{self.name} ranks no rows. Train deepfm, or another model that is tagged ranker.")
+        source, rows = self.stage.rows(holdout)
+        return self.stage.ranking.probabilities(source, raw=raw), rows
+
     def refit(self, events: Interactions) -> "Recommender":
         """Return the same configuration trained for the chosen number of epochs on everything: the one to serve.
 
         Ctrl-C ends it with `KeyboardInterrupt`; the recommender it was called on is as before.
         """
-        fresh = Recommender(self.config, events, run=self.run, policy=self.pipeline.policy, world=self.pipeline.world)
+        pipeline = self.pipeline
+        fresh = Recommender(
+            self.config, events, run=self.run, ranking=self.ranking, policy=pipeline.policy, world=pipeline.world
+        )
+        if fresh.source is not None and self.source is not None:
+            fresh.source.training = self.source.training
         fresh.learn(epochs=max(1, self.training.best_epoch) if self.training else None)
         if fresh.training is not None and fresh.training.interrupted:
             raise KeyboardInterrupt  # half-trained on everything is worse than well trained on a part
+        if fresh.stage is not None and self.stage is not None:
+            fresh.stage.ranking.calibration = self.stage.ranking.calibration
         fresh.measured = self.measured
         return fresh
 
@@ -324,6 +371,7 @@ class Recommender:
         state["popularity.counts"] = self.popularity.counts
         past = self.past
         items = pl.DataFrame({"item_id": self.item_ids.values})
+        stage = self.stage
         manifest = {
             "model": self.name,
             "config": asdict(self.config),
@@ -337,6 +385,8 @@ class Recommender:
                 "relations": self.schema.relations,
             },
             "training": self.training.to_dict() if self.training else None,
+            "ranking": stage.document if stage else None,
+            "retriever_training": self.source.training.to_dict() if self.source and self.source.training else None,
             "measured": self.measured,
             "health": self.health.to_dict() if self.health else None,
             "seed": self.run.seed,
@@ -345,81 +395,20 @@ class Recommender:
             "versions": {"bowerbird": bowerbird.__version__, "torch": torch.__version__, "polars": pl.__version__},
         }
         with bundles.locked(folder, world=self.pipeline.world):  # pasts and bundle belong together
-            histories.keep(folder, _table(past), world=self.pipeline.world)
+            histories.keep(folder, table_of(past), world=self.pipeline.world)
             self.version = bundles.publish(
                 folder,
                 manifest,
-                {name: tensor.detach().cpu().numpy() for name, tensor in state.items()},
+                {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+                | (stage.tensors if stage else {}),
                 {
                     "users": pl.DataFrame({"user_id": self.user_ids.values}),
                     "items": items if past.items is None else items.hstack(past.items),
-                },
+                }
+                | ({"vocabulary": stage.ranking.encoder.vocabulary} if stage else {}),
                 world=self.pipeline.world,
             )
         return self.version
-
-
-def load(
-    run: str | Path,
-    *,
-    version: str | None = None,
-    options: RunOptions | None = None,
-    world: World | None = None,
-) -> Recommender:
-    """Return the recommender saved in a run directory; raises `BundleError` unless every byte is as written."""
-    folder = Path(run)
-    bundle = bundles.read(folder, version=version, world=world)
-    manifest = bundle.manifest
-    kinds = tuple(EventType(**kind) for kind in manifest["events"])
-    users, items = bundle.tables["users"], bundle.tables["items"]
-    past = _past(histories.recall(folder, world=world), Ids(users["user_id"]), Ids(items["item_id"]), kinds)
-    if items.width > 1:
-        past = replace(past, items=items.drop("item_id"))
-    config = build(lookup(manifest["model"]).config, manifest["config"], where=str(folder))
-    options = options or RunOptions(seed=manifest["seed"])
-    sizes = manifest["schema"]
-    schema = Schema(sizes["n_users"], sizes["n_items"], kinds, tuple(sizes["relations"]))
-    rec = Recommender(config, replace(past, origin=manifest["origin"]), run=options, schema=schema, world=world)
-    tensors = {name: torch.from_numpy(array) for name, array in bundle.tensors.items()}
-    try:
-        rec.popularity.load_state_dict({"counts": tensors.pop("popularity.counts")})
-        rec.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
-    except (RuntimeError, KeyError) as error:
-        raise BundleError(f"{folder}: the weights do not fit {manifest['model']}: {error}") from None
-    rec.version, rec.measured = bundle.version, manifest["measured"]
-    if manifest.get("health"):  # bundles of 0.1.0 have none
-        rec.health = Health.from_dict(manifest["health"])
-    if manifest["training"]:  # a refit trains for the epochs that were chosen then
-        kept = {key: value for key, value in manifest["training"].items() if value is not None}
-        rec.training = Training(**kept)
-    return rec
-
-
-def fit(
-    data: Split | Interactions,
-    model: str | ModelConfig | Recipe,
-    *,
-    run: RunOptions | None = None,
-    **settings: Any,
-) -> Recommender:
-    """Return a recommender trained on a split's train part and chosen on its validation part.
-
-    `model` is a name (with `settings` for its config), a config, or a recipe. With a bare table there is nothing to
-    choose on: the model is trained for all its epochs.
-    """
-    if isinstance(model, Recipe):
-        config, run = model.model, run or model.run
-    elif isinstance(model, ModelConfig):
-        config = model
-    else:
-        config = build(lookup(model).config, settings)
-        settings = {}
-    if settings:
-        raise ConfigError(f"{', '.join(settings)} cannot be given beside a config. Put them into it.")
-    train = data.train if isinstance(data, Split) else data
-    rec = Recommender(config, train, run=run)
-    rec.learn(valid=data.valid if isinstance(data, Split) else None)
-    return rec
 
 
 def _check_k(k: int) -> None:
@@ -430,31 +419,3 @@ def _check_k(k: int) -> None:
 def _check_lists(*lists: object) -> None:
     if any(isinstance(one, str) for one in lists):
         raise RequestError('a text is not a list of ids. Write ["u7"] instead of "u7".')
-
-
-def _table(past: Interactions) -> pl.DataFrame:
-    """Return events in the caller's ids, as `store.histories` keeps them."""
-    names = pl.Series([kind.name for kind in past.events])
-    columns = {
-        "user_id": past.user_ids.names(past.user),
-        "item_id": past.item_ids.names(past.item),
-        "event": names.gather(past.event),
-        "weight": pl.Series(past.weight),
-    }
-    return pl.DataFrame(columns if past.time is None else columns | {"time": pl.Series(past.time)})
-
-
-def _past(table: pl.DataFrame, user_ids: Ids, item_ids: Ids, kinds: tuple[EventType, ...]) -> Interactions:
-    """Return kept events in a bundle's rows; events of users or items it does not know are left out."""
-    user, item = user_ids.rows(table["user_id"]), item_ids.rows(table["item_id"])
-    names = [kind.name for kind in kinds]
-    strange = set(table["event"].unique()) - set(names)
-    if strange:
-        raise BundleError(f"the histories hold events that this version does not know: {strange}. Load a newer one.")
-    event = table["event"].replace_strict(names, list(range(len(names))), return_dtype=pl.UInt8)
-    whole = Interactions(
-        user=user, item=item, weight=table["weight"].to_numpy(), event=event.to_numpy(),
-        time=table["time"].to_numpy() if "time" in table.columns else None,
-        user_ids=user_ids, item_ids=item_ids, events=kinds,
-    )  # fmt: skip
-    return whole.rows((user >= 0) & (item >= 0))

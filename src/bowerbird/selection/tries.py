@@ -10,7 +10,7 @@ cover the space, so that more tries go on where fewer ended.
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -34,11 +34,13 @@ from bowerbird.core import (
     lookup,
     numpy_stream,
 )
+from bowerbird.core.config import OF_ROWS
 from bowerbird.core.registry import Span
-from bowerbird.data import Split
+from bowerbird.data import RowSplit, Split
 from bowerbird.evaluation import evaluate
 from bowerbird.evaluation.metrics import parse
-from bowerbird.recommender import fit
+from bowerbird.features import Column
+from bowerbird.recommender import Predictor, RankingOptions, Recommender, fit
 
 METRIC = "ndcg@10"  # of models that do not choose by one of their own
 DRAWS = 20  # points drawn for each try, before a space of few configurations counts as used up
@@ -92,7 +94,7 @@ class _Show(Protocol):
 
 
 def search(
-    split: Split,
+    split: Split | RowSplit,
     model: str | ModelConfig,
     *,
     tries: int = 20,
@@ -101,6 +103,8 @@ def search(
     sampled: int | None = None,
     space: Mapping[str, Span] | None = None,
     run: RunOptions | None = None,
+    ranking: RankingOptions | None = None,
+    columns: Sequence[Column] | None = None,
     out: str | Path | None = None,
 ) -> Search:
     """Try configurations of one model on a split's validation part; return the best and a table of all.
@@ -108,18 +112,25 @@ def search(
     The first try is the configuration as it is given, or the shipped one of a name. `space` says where to look (as
     `register(…, search=…)` does, whose space is the default, without what the given configuration has set); `metric`
     is the one that the model chooses its epoch by, else ndcg@10; `sampled=n` measures it among n random items, as
-    `evaluate` does. `out` is a file of JSON lines that keeps every try: those that it holds of the same model,
-    configuration, data, metric and seed are not repeated. Ctrl-C ends the search with what there is. Raises
-    `ConfigError` for a space or a metric that makes no sense, and what the first try raised where all fail.
+    `evaluate` does. `ranking` and `columns` are those of `fit`, for rankers. `out` is a file of JSON lines that keeps
+    every try: those that it holds of the same model, configuration, data, metric and seed are not repeated. Ctrl-C
+    ends the search with what there is. Raises `ConfigError` for a space or a metric that makes no sense, and what the
+    first try raised where all fail.
     """
     check(tries >= 1, "tries", tries, "must be 1 or more", try_instead=20)
     first = build(lookup(model).config, {}) if isinstance(model, str) else model
     metric = metric or (first.select if isinstance(first, TrainedConfig) else METRIC)
-    parse(metric)
+    if "ranker" in entry_of(first).tags:
+        mine = getattr(first, "select", None)
+        check(metric == mine, "metric", metric, "must be the one that the ranker is chosen by", try_instead=mine)
+    else:
+        parse(metric)
     space = _space(first) if space is None else dict(space)
     _check_space(space, first)
     run = replace(run or RunOptions(seed=seed), checkpoint="")
     asked = {"metric": metric, "sampled": sampled, "protocol": split.protocol, "seed": run.seed}
+    if "ranker" in entry_of(first).tags:
+        asked |= {"ranking": repr(ranking), "columns": repr(columns)}
     kept = _Kept(None if out is None else Path(out), {"model": entry_of(first).name, **asked})
     rows: list[dict[str, Any]] = []
     interrupted, failure = False, None
@@ -128,7 +139,7 @@ def search(
             for config in _configs(first, space, tries, seed):
                 row = kept.get(config)
                 if row is None:
-                    row, error = _try(split, config, metric, sampled, run)
+                    row, error = _try(split, config, metric, sampled, run, ranking, columns)
                     failure = failure or error
                     kept.add(config, row)
                 rows.append({"number": len(rows), **row, **{name: getattr(config, name) for name in space}})
@@ -146,16 +157,30 @@ def search(
 
 
 def _try(
-    split: Split, config: ModelConfig, metric: str, sampled: int | None, run: RunOptions
+    split: Split | RowSplit,
+    config: ModelConfig,
+    metric: str,
+    sampled: int | None,
+    run: RunOptions,
+    ranking: RankingOptions | None,
+    columns: Sequence[Column] | None,
 ) -> tuple[dict[str, Any], BowerbirdError | None]:
     """Return value, seconds and error of one configuration, and the error itself."""
     started, value, error = time.perf_counter(), None, None
     try:
-        recommender = fit(split, config, run=replace(run, progress=False))
-        if recommender.training is not None and recommender.training.interrupted:
+        run = replace(run, progress=False)
+        fitted: Recommender | Predictor
+        if isinstance(split, RowSplit):
+            fitted = fit(split, config, run=run, columns=columns)
+        else:
+            fitted = fit(split, config, run=run, ranking=ranking)
+        if fitted.training is not None and fitted.training.interrupted:
             raise KeyboardInterrupt  # the loop keeps a half-trained model, but a table of tries must not
         how: dict[str, Any] = {"metrics": [metric], "sampled": sampled, "intervals": False, "seed": run.seed}
-        value = evaluate(recommender, split.valid, **how).metrics[metric]
+        if metric in OF_ROWS:
+            value = fitted.training.best if fitted.training else None
+        elif isinstance(fitted, Recommender) and isinstance(split, Split):
+            value = evaluate(fitted, split.valid, **how).metrics[metric]
     except BowerbirdError as mistake:
         error = mistake
     row = {"value": value, "seconds": time.perf_counter() - started, "error": None if error is None else str(error)}

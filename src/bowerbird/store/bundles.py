@@ -121,13 +121,7 @@ def point(run: Path, version: str, *, world: World | None = None) -> None:
 def read(run: Path, *, version: str | None = None, world: World | None = None) -> Bundle:
     """Return the current version, or a named one; raises `BundleError` unless every byte is as written."""
     world = world or RealWorld()
-    if version is None:
-        if POINTER not in world.names(run):
-            raise BundleError(f"{run}: this is not a run directory. Make one with: bowerbird train … --out {run}")
-        version = world.read(run / POINTER).decode(errors="replace").strip()
-    folder = run / "bundles" / version
-    if version not in world.names(run / "bundles"):
-        raise BundleError(f"{run}: version {version} is gone. Point to another one of {world.names(run / 'bundles')}.")
+    folder = _folder(run, version, world)
     manifest = _manifest(folder, world)
     data = {name: _checked(folder, name, sha256, world) for name, sha256 in manifest["files"].items()}
     try:
@@ -135,8 +129,26 @@ def read(run: Path, *, version: str | None = None, world: World | None = None) -
         tables = {name.removesuffix(".parquet"): pl.read_parquet(io.BytesIO(one)) for name, one in data.items()}
     except (SafetensorError, pl.exceptions.PolarsError, KeyError) as error:
         raise BundleError(f"{folder}: {error}") from None
-    bundle = Bundle(version, manifest, tensors, tables)
+    bundle = Bundle(folder.name, manifest, tensors, tables)
     return bundle if manifest["format"] == FORMAT else MIGRATIONS[manifest["format"]](bundle)
+
+
+def kind_of(run: Path, *, world: World | None = None) -> str:
+    """Return what the current version of a run holds: "rows" for a predictor, else "recommender"."""
+    world = world or RealWorld()
+    folder = _folder(run, None, world)
+    return str(_manifest(folder, world).get("kind", "recommender"))
+
+
+def _folder(run: Path, version: str | None, world: World) -> Path:
+    """Return where a version lies, the current one where none is named."""
+    if version is None:
+        if POINTER not in world.names(run):
+            raise BundleError(f"{run}: this is not a run directory. Make one with: bowerbird train … --out {run}")
+        version = world.read(run / POINTER).decode(errors="replace").strip()
+    if version not in world.names(run / "bundles"):
+        raise BundleError(f"{run}: version {version} is gone. Point to another one of {world.names(run / 'bundles')}.")
+    return run / "bundles" / version
 
 
 def _manifest(folder: Path, world: World) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A data set whose answer is known: even users like even items, odd users odd ones, some items more than others.
 
 Ids are texts, "u3" and "i12"; a user or an item is even when the number in its id is. Popularity cannot know the
-halves, so a model that has learnt anything from the past beats it.
+halves, so a model that has learnt anything from the past beats it. As rows, they are a feature table, in which a
+number tells a little by itself and a bag nothing.
 """
 
 from functools import cache
@@ -9,10 +10,19 @@ from functools import cache
 import numpy as np
 import polars as pl
 
-from bowerbird.data import Interactions, Split, split
-from bowerbird.features import Context
+from bowerbird.data import Interactions, Rows, RowSplit, Split, split, split_rows
+from bowerbird.features import Bag, Categorical, Context, Cross, History, Numeric
 
 USERS, ITEMS, LIKED = 60, 40, 12  # each user likes 12 of the 20 items of their half
+ROWS, ROW_USERS, ROW_ITEMS, PAST = 2_400, 20, 12, 3  # of the feature table; each row names 3 items of the past
+COLUMNS = (
+    Categorical(name="user"),
+    Categorical(name="item"),
+    Numeric(name="price"),
+    Bag(name="tags"),
+    History(name="past", of="item"),
+    Cross(columns=("user", "item"), buckets=1_000),
+)
 
 
 @cache
@@ -32,6 +42,28 @@ def halves() -> Split:
         time=1_600_000_000 + 60 * np.arange(len(user)),
     )
     return split(events, "per-user", valid=0.17, test=0.17)
+
+
+@cache
+def halves_as_rows() -> RowSplit:
+    """Return rows of a user and an item, labelled 1 mostly where both are even or both odd, more so at a high price."""
+    rng = np.random.default_rng(7)
+    user, item = rng.integers(0, ROW_USERS, ROWS), rng.integers(0, ROW_ITEMS, ROWS)
+    price = rng.standard_normal(ROWS)
+    odds = np.exp(np.where(user % 2 == item % 2, 2.5, -2.5) + 0.5 * price)
+    label = rng.random(ROWS) < odds / (1 + odds)
+    past = user[:, None] % 2 + 2 * rng.integers(0, ROW_ITEMS // 2, (ROWS, PAST))
+    tags = np.array(["new", "red", "small"])[rng.integers(0, 3, (ROWS, 2))]
+    table = pl.DataFrame(
+        {
+            "user": [f"u{row}" for row in user],
+            "item": [f"i{row}" for row in item],
+            "price": price,
+            "tags": tags.tolist(),
+            "past": [[f"i{row}" for row in rows] for rows in past.tolist()],
+        }
+    )
+    return split_rows(Rows(table, label[:, None].astype(np.float32), ("label",)), valid=0.2, test=0.2)
 
 
 def known_users() -> Context:

@@ -7,7 +7,7 @@ A check is a plain function of a `Subject`. Its docstring is the promise, in one
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,12 +26,16 @@ from bowerbird.core import (
     lookup,
 )
 from bowerbird.data import Schema
-from bowerbird.features import Context, Retriever
+from bowerbird.features import Context, FeatureSchema, Retriever
 from bowerbird.models.baselines.popularity import Popularity
-from bowerbird.recommender import Recommender, fit
-from bowerbird.testing.halves import halves
+from bowerbird.recommender import Predictor, Recommender, fit
+from bowerbird.testing.halves import COLUMNS, halves, halves_as_rows
 
 SMALL = {"dim": 16, "epochs": 60, "batch_size": 256, "negatives": 16, "history_len": 12}  # where a config has the key
+SMALL_ROWS = {"dim": 8, "epochs": 10, "patience": 10, "learning_rate": 0.02, "hidden": (16,), "cin": (8, 8),
+              "attention_dim": 16, "attention_layers": 1, "attention_hidden": (8,)}  # of rankers  # fmt: skip
+
+M = TypeVar("M")
 
 
 class ContractError(BowerbirdError, AssertionError):
@@ -63,35 +67,58 @@ class Subject:
     @cached_property
     def config(self) -> ModelConfig:
         """A configuration that trains within a second."""
-        small = {key: value for key, value in SMALL.items() if key in self.keys}
+        small = SMALL | SMALL_ROWS if ranker(self.entry) else SMALL
+        small = {key: value for key, value in small.items() if key in self.keys}
         return build(self.entry.config, {**small, **self.settings})
 
     def fit(self, seed: int = 0) -> Recommender:
         """Return a recommender, trained on the halves."""
         return fit(halves(), self.config, run=quiet(seed))
 
+    def fit_rows(self, seed: int = 0) -> Predictor:
+        """Return a predictor, trained on the halves as rows."""
+        return fit(halves_as_rows(), self.config, run=quiet(seed), columns=COLUMNS)
+
     @cached_property
     def _outcome(self) -> Recommender | ContractError:
-        try:
-            return self.fit()
-        except Exception as error:  # whatever a stranger's model raises; the checks that need it say so
-            text = f"It cannot be trained: {type(error).__name__}: {error}"
-            mine = ContractError(text, where="promised in features/contracts.py, Fitted and Trained")
-            mine.__cause__ = error
-            return mine
+        return _tried(self.fit, "Ranker" if ranker(self.entry) else "Fitted and Trained")
+
+    @cached_property
+    def _outcome_of_rows(self) -> Predictor | ContractError:
+        return _tried(self.fit_rows, "Ranker")
 
     @property
     def fitted(self) -> Recommender:
         """The trained recommender."""
-        if isinstance(self._outcome, ContractError):
-            raise self._outcome
-        return self._outcome
+        return _made(self._outcome)
 
-    def untrained(self, schema: Schema, config: ModelConfig | None = None) -> Any:
+    @property
+    def predictor(self) -> Predictor:
+        """The trained predictor of a ranker."""
+        return _made(self._outcome_of_rows)
+
+    def untrained(self, schema: Schema | FeatureSchema, config: ModelConfig | None = None) -> Any:
         """Return a fresh model."""
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             return self.entry.model(config or self.config, schema).eval()
+
+
+def _tried(make: Callable[[], M], promised: str) -> M | ContractError:
+    """Return what `make` makes, or what it raised: the checks that need it say so."""
+    try:
+        return make()
+    except Exception as error:  # whatever a stranger's model raises
+        text = f"It cannot be trained: {type(error).__name__}: {error}"
+        mine = ContractError(text, where=f"promised in features/contracts.py, {promised}")
+        mine.__cause__ = error
+        return mine
+
+
+def _made(outcome: M | ContractError) -> M:
+    if isinstance(outcome, ContractError):
+        raise outcome
+    return outcome
 
 
 def quiet(seed: int = 0) -> RunOptions:
@@ -153,6 +180,11 @@ def closed(entry: Entry) -> bool:
 def trained(entry: Entry) -> bool:
     """Retrievers that the training loop fits."""
     return retriever(entry) and entry.batches is not None
+
+
+def ranker(entry: Entry) -> bool:
+    """Models that score rows of columns."""
+    return "ranker" in entry.tags
 
 
 def promise(where: str, *, of: Applies) -> Callable[[Check], Check]:

@@ -3,5 +3,17 @@
 from bowerbird.training.adam import Adam
 from bowerbird.training.batches import PairBatches, batches_for
 from bowerbird.training.loop import Batches, Training, device_of, grow, seeded, train
+from bowerbird.training.rows import RowBatches
 
-__all__ = ["Adam", "Batches", "PairBatches", "Training", "batches_for", "device_of", "grow", "seeded", "train"]
+__all__ = [
+    "Adam",
+    "Batches",
+    "PairBatches",
+    "RowBatches",
+    "Training",
+    "batches_for",
+    "device_of",
+    "grow",
+    "seeded",
+    "train",
+]

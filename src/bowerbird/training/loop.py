@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
@@ -19,6 +19,7 @@ from bowerbird.training import checkpoint
 from bowerbird.training.adam import Adam
 
 
+@runtime_checkable
 class Batches(Protocol):
     """What the loop draws from: `training.batches` holds one class for each batch type."""
 
@@ -116,11 +117,12 @@ def train(
     with _bar(run, last) as show:
         try:
             while result.epochs < last and not _enough(result, config, epochs):
+                optimiser.learning_rate = config.learning_rate * config.plateau ** _idle(result)
                 with seeded(run, device, "train", result.epochs):
                     loss = _one_epoch(model, batches, optimiser, result, run, shard, on_gradients)
                 row = {"epoch": float(result.epochs), "loss": loss}
                 if validate is not None and (result.epochs % config.valid_every == 0 or result.epochs == last):
-                    model.freeze()
+                    _frozen(model)
                     row[config.select] = value = validate()
                     if value > result.best:
                         result.best, result.best_epoch = value, result.epochs
@@ -138,8 +140,24 @@ def train(
         model.load_state_dict(best)
     else:
         result.best_epoch = result.epochs
-        model.freeze()
+        _frozen(model)
     return result
+
+
+def _frozen(model: Any) -> None:
+    """Let a model keep what serving needs, where that is more than its parameters."""
+    if hasattr(model, "freeze"):
+        model.freeze()
+
+
+def _idle(result: Training) -> int:
+    """Return how many validations so far brought no gain."""
+    values = [row[result.select] for row in result.curve if result.select in row]
+    best, idle = float("-inf"), 0
+    for value in values:
+        idle += value <= best
+        best = max(best, value)
+    return idle
 
 
 def _enough(result: Training, config: TrainedConfig, epochs: int | None) -> bool:

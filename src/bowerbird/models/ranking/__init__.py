@@ -1,0 +1,1 @@
+"""Rankers: rows of encoded columns → logits."""

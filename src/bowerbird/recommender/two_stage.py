@@ -1,0 +1,211 @@
+"""Two stages: a retriever finds candidates, a ranker orders them by user, item and request columns and the history.
+
+Shapes: B requests, C candidates, N rows, T tasks.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from bowerbird.core import (
+    ConfigError,
+    DataError,
+    ModelConfig,
+    RunOptions,
+    TrainedConfig,
+    build,
+    check,
+    entry_of,
+    lookup,
+)
+from bowerbird.data import Holdout, Interactions, Labels, Rows
+from bowerbird.features import Column, Context, Encoded, Encoder, FeatureTable, infer
+from bowerbird.features.columns import read_columns
+from bowerbird.features.sources import JoinedRows
+from bowerbird.recommender.ranking import Ranking
+from bowerbird.training import Training
+
+PARTS = ("user", "item", "request")  # tables that meet in a row
+HISTORY = 50  # past items that a ranker sees
+ITEM = "item.item_id"  # the field whose rows a history shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingOptions:
+    """What stands around a ranker of interactions: its candidates, its labels and its columns."""
+
+    retriever: str | ModelConfig = "itemknn"  # who finds candidates: a name or a configuration
+    candidates: int = 200  # items that the retriever gives the ranker, for each request
+    label: tuple[str, ...] = ()  # events that count as 1, a label each; see `bowerbird.data.Labels`
+    given: str = ""  # the event whose events are the rows
+    negatives: int = 4  # drawn for each event where nothing stands against them
+    columns: str | Mapping[str, tuple[Column, ...]] = ""  # a TOML file, or columns by part; left out: inferred
+
+    def __post_init__(self) -> None:
+        check(self.candidates >= 1, "candidates", self.candidates, "must be 1 or more", try_instead=200)
+        if isinstance(self.retriever, str):
+            object.__setattr__(self, "retriever", build(lookup(self.retriever).config, {}))
+        if isinstance(self.columns, str):
+            object.__setattr__(self, "columns", read_columns(self.columns) if self.columns else {})
+        name = entry_of(self.retriever_config).name
+        check("retriever" in entry_of(self.retriever_config).tags, "retriever", name, "must be a retriever")
+
+    @property
+    def retriever_config(self) -> ModelConfig:
+        """The configuration of the retriever."""
+        assert isinstance(self.retriever, ModelConfig)
+        return self.retriever
+
+    @property
+    def columns_by_part(self) -> Mapping[str, tuple[Column, ...]]:
+        """The columns that were given, those of a feature table as part ""; what is left out is inferred."""
+        assert not isinstance(self.columns, str)
+        return self.columns
+
+    @property
+    def labels(self) -> Labels:
+        """How events become labelled rows."""
+        return Labels(label=self.label, given=self.given, negatives=self.negatives)
+
+    def columns_of(self, users: pl.DataFrame, items: pl.DataFrame) -> dict[str, tuple[Column, ...]]:
+        """Return columns by part. Those of a request are never inferred: an event may carry its own answer."""
+        usual: dict[str, tuple[Column, ...]] = {
+            "user": infer(users, ids=["user_id"]),
+            "item": infer(items, ids=["item_id"]),
+            "request": (),
+        }
+        given = self.columns_by_part
+        strange = [part for part in given if part not in usual]
+        if strange:
+            raise ConfigError(f"columns are given for {strange[0] or 'a table on its own'!r}; {', '.join(usual)} meet.")
+        return usual | dict(given)
+
+
+class TwoStage:
+    """A ranker, the columns of everyone and everything it knows, and how rows are made for it."""
+
+    def __init__(self, ranking: Ranking, table: FeatureTable, options: RankingOptions) -> None:
+        self.ranking, self.table, self.options = ranking, table.to(ranking.device), options
+
+    @classmethod
+    def fit(
+        cls,
+        config: TrainedConfig,
+        past: Interactions,
+        valid: Holdout | None,
+        options: RankingOptions,
+        *,
+        run: RunOptions,
+        epochs: int | None = None,
+        on_epoch: Callable[[Training], None] | None = None,
+    ) -> "TwoStage":
+        """Return a ranker fitted on the events of `past`, stopped early and calibrated on later ones."""
+        rows, event = options.labels.rows(past, seed=run.seed)
+        if not len(rows):
+            raise DataError(f'there is no event "{options.given}", whose events are the rows. Name another with given.')
+        encoder, table = _tables(past, rows, options)
+        made = cls(Ranking(config, encoder, run), table, options)
+        train = made._joined(rows, past, event)
+        later = None if valid is None else made.rows(valid)[0]
+        fingerprint = f"{past.fingerprint} {options.labels}"
+        made.ranking.learn(train, later, fingerprint=fingerprint, epochs=epochs, on_epoch=on_epoch)
+        return made
+
+    def _joined(self, rows: Rows, past: Interactions, event: np.ndarray | None = None) -> JoinedRows:
+        columns = None
+        if self.ranking.encoder.columns["request"]:
+            columns = self.ranking.encoder.encode(rows.table, "request")
+        return JoinedRows.of(self.table, rows, past, event=event, columns=columns, device=self.ranking.device)
+
+    def training_rows(self, past: Interactions) -> tuple[JoinedRows, Rows]:
+        """Return the events of `past` as the rows that training saw, each with the history before it."""
+        rows, event = self.options.labels.rows(past, seed=self.ranking.run.seed)
+        return self._joined(rows, past, event), rows
+
+    def rows(self, holdout: Holdout) -> tuple[JoinedRows, Rows]:
+        """Return what users did after a cut, as rows with the histories that they had at the cut."""
+        rows, _ = self.options.labels.rows(holdout.targets, past=holdout.known, seed=self.ranking.run.seed)
+        return self._joined(rows, holdout.known), rows
+
+    def rank(self, context: Context, candidates: Tensor) -> Tensor:
+        """Return the probability of the first label (B, C)."""
+        return self.ranking.scores(context, candidates, self.table)
+
+    def encoded(self, requests: pl.DataFrame) -> Encoded:
+        """Return what requests say of themselves, a row each."""
+        return self.ranking.encoder.encode(requests, "request").to(self.ranking.device)
+
+    # ── keeping ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What a manifest keeps."""
+        retriever = self.options.retriever_config
+        kept = {key: one for key, one in vars(self.options).items() if key not in ("retriever", "columns")}
+        return self.ranking.document | {
+            "options": kept,
+            "retriever": {"model": entry_of(retriever).name, "config": asdict(retriever)},
+        }
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What a bundle keeps beside the manifest."""
+        found = self.ranking.tensors
+        for part in PARTS:
+            encoded = getattr(self.table, part)
+            found |= {f"{part}.code": encoded.code.cpu().numpy(), f"{part}.vector": encoded.vector.cpu().numpy()}
+            if encoded.value is not None:
+                found[f"{part}.value"] = encoded.value.cpu().numpy()
+        if self.table.counts is not None:
+            found["counts"] = self.table.counts.cpu().numpy()
+        return found
+
+    @classmethod
+    def of(
+        cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], vocabulary: pl.DataFrame, run: RunOptions
+    ) -> "TwoStage":
+        """Return what `document`, `tensors` and the encoder's vocabulary were made from."""
+        ranking = Ranking.of(document, tensors, vocabulary, run)
+        kept = {key: torch.from_numpy(one) for key, one in tensors.items()}
+        user, item, request = (
+            Encoded(kept[f"{part}.code"], kept.get(f"{part}.value"), kept[f"{part}.vector"]) for part in PARTS
+        )
+        table = FeatureTable(ranking.encoder.schema, user, item, request, kept.get("counts"))
+        return cls(ranking, table, options_of(document, ranking.encoder.columns))
+
+
+def options_of(document: Mapping[str, Any], columns: Mapping[str, tuple[Column, ...]]) -> RankingOptions:
+    """Return the options that a manifest keeps."""
+    kept = dict(document["options"]) | {"label": tuple(document["options"]["label"])}
+    retriever = build(lookup(document["retriever"]["model"]).config, document["retriever"]["config"])
+    return RankingOptions(retriever=retriever, columns=columns, **kept)
+
+
+def _tables(past: Interactions, rows: Rows, options: RankingOptions) -> tuple[Encoder, FeatureTable]:
+    """Return the encoder fitted on everyone and everything in `past`, and their encoded columns."""
+    users, items = (
+        _described("user_id", past.user_ids.values, past.users),
+        _described("item_id", past.item_ids.values, past.items),
+    )
+    parts = {"user": users, "item": items, "request": rows.table}
+    columns = options.columns_of(users, items)
+    encoder = Encoder.fit(parts, columns, tasks=rows.tasks)
+    if any(field.name == ITEM for field in encoder.schema.fields):
+        encoder = encoder.with_history(ITEM, HISTORY)
+    nobody = {part: frame.clear(1) for part, frame in parts.items()}
+    user, item = (encoder.encode(pl.concat([parts[part], nobody[part]]), part) for part in ("user", "item"))
+    request = encoder.encode(nobody["request"], "request")
+    encoder.counts.clear()  # of the row of nobody, and of training itself
+    chosen = options.labels.chosen(past)
+    counts = None if chosen is None else torch.from_numpy(chosen)
+    return encoder, FeatureTable(encoder.schema, user, item, request, counts)
+
+
+def _described(key: str, ids: pl.Series, table: pl.DataFrame | None) -> pl.DataFrame:
+    frame = pl.DataFrame({key: ids})
+    return frame if table is None else frame.hstack(table.drop(key, strict=False))
