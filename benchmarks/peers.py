@@ -29,11 +29,12 @@ from graph import _files
 
 HERE = Path(__file__).parent
 PINS = {  # RecBole 1.2.1 uses functions that later numpy and scipy no longer have
-    "recbole": ["torch==2.13.0", "recbole==1.2.1", "numpy==1.26.4", "pandas==2.1.4", "scipy==1.11.4", "setuptools<81"]
+    "recbole": ["torch==2.13.0", "recbole==1.2.1", "numpy==1.26.4", "pandas==2.1.4", "scipy==1.11.4", "setuptools<81"],
+    "fuxictr": ["torch==2.13.0", "fuxictr==2.3.10", "scikit-learn"],
 }
 
 
-def _environment(peer: str, home: Path) -> Path:
+def environment(peer: str, home: Path) -> Path:
     """Return the peer's interpreter, installing it the first time."""
     folder = home / peer
     python = folder / "bin" / "python"
@@ -79,7 +80,7 @@ def _child(python: str, script: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run ours, the peer, and what is asked for beyond; return the row."""
-    python = str(_environment(options.peer, Path(options.peers_home)))
+    python = str(environment(options.peer, Path(options.peers_home)))
     parts = parts_of(options.data)
     with tempfile.TemporaryDirectory() as scratch:
         digest = _write(parts, Path(scratch))
@@ -123,7 +124,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = _shared.parser(__doc__)
-    parser.add_argument("--peer", choices=sorted(PINS), default="recbole")
+    parser.add_argument("--peer", choices=["recbole"], default="recbole")
     parser.add_argument("--peers-home", default=str(cache_folder() / "peers"), help="where peers are installed")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--peer-batches", type=int, default=0, help="time the peer's first N batches and scale; 0: all")
