@@ -138,14 +138,15 @@ def test_stopped_while_trained_again_it_is_nothing_half_done(
         raise KeyboardInterrupt
 
     before = predictor.predict(split.test)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(FM, "loss", stop)
+    monkeypatch.setattr(FM, "loss", stop)
+    with pytest.raises(KeyboardInterrupt):
         predictor.refit(split.train)
     assert np.array_equal(predictor.predict(split.test), before)
 
 
 def test_what_it_cannot_read_is_counted(split: RowSplit) -> None:
-    made = bb.fit(split, "logistic", columns=COLUMNS[:3], run=QUIET, epochs=1)
+    columns = [Categorical(name="user"), Categorical(name="item"), Numeric(name="price", transform="standard")]
+    made = bb.fit(split, "logistic", columns=columns, run=QUIET, epochs=1)
     made.encoder.counts.clear()
     made.predict(pl.DataFrame({"user": ["u1", "nobody", None], "item": ["i1"] * 3, "price": [np.inf, None, 1e9]}))
     assert dict(made.encoder.counts) == {

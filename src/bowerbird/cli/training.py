@@ -9,8 +9,9 @@ from bowerbird.cli.main import show_reports
 from bowerbird.cli.output import command, out, say, show_json, show_table
 from bowerbird.cli.rows import run_rows
 from bowerbird.cli.steps import forget, labels_told, on_everything, resumable, say_resumed, searched
-from bowerbird.core import ConfigError, entry_of
+from bowerbird.core import ConfigError, DataError, did_you_mean, entry_of
 from bowerbird.data import REGISTRY, Interactions, Split, load_split
+from bowerbird.data.readers import open_table
 from bowerbird.evaluation import evaluate
 from bowerbird.recommender import Recipe, Recommender, fit
 
@@ -25,10 +26,17 @@ def run_training(
     if out_dir is not None:
         out_dir.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told before training
     refit = refit and out_dir is not None  # without a place to save, nobody would use it
-    if "ranker" in entry_of(recipe.model).tags and recipe.data.holds_rows(recipe.ranking.label):
+    ranks = "ranker" in entry_of(recipe.model).tags
+    if (ranks or recipe.ranking.label) and recipe.data.holds_rows(recipe.ranking.label):
         run_rows(recipe, out_dir, refit=refit, as_json=as_json)
         return
-    split, events = _parts(recipe)
+    try:
+        split, events = _parts(recipe)
+    except DataError as error:
+        if ranks and not recipe.ranking.label:
+            raise DataError(f"{error.message} Or is it a feature table? Then name its label with --label.") from None
+        raise
+    _check_labels(recipe, events)
     if not as_json:
         sizes = f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items"
         say(f"{events.origin}\n{sizes}")
@@ -41,6 +49,10 @@ def run_training(
     recommender = fit(split, model, run=run, ranking=recipe.ranking)
     seconds = time.perf_counter() - started
     say_resumed(recommender.training)
+    left_out = recommender.ranking.labels.left_out(split.train) if recommender.stage else 0
+    if left_out:
+        given = recommender.ranking.given
+        say(f"{left_out:,} pairs of the train part have no {given} and are left out of what the ranker learns")
     recommender.measured = report = _measure(recommender, split, recipe.run.seed)
     if refit:
         recommender, refit = on_everything(recommender, events)
@@ -59,6 +71,7 @@ def run_training(
                 "seconds": {"train": seconds},
                 "config": asdict(model),
                 "search": found.to_dict() if found else None,
+                "left_out": left_out,
                 "training": recommender.training.to_dict() if recommender.training else None,
                 "health": recommender.health.to_dict() if recommender.health else None,
                 "refit": refit,
@@ -87,6 +100,20 @@ def _show(recommender: Recommender, split: Split, measured: dict[str, Any]) -> N
     _show_audit(split)
     show_reports(measured)
     _show_health(recommender)
+
+
+def _check_labels(recipe: Recipe, events: Interactions) -> None:
+    """Raise `ConfigError` for a label that is neither a column of the data nor one of its events."""
+    assert recipe.data is not None
+    kinds = [kind.name for kind in events.events]
+    for name in recipe.ranking.label:
+        if name not in kinds:
+            path = recipe.data.path
+            columns = [] if path in REGISTRY else open_table(path, format=recipe.data.format).names
+            raise ConfigError(
+                f'label "{name}" is neither an event nor a column of {path}.{did_you_mean(name, [*kinds, *columns])} '
+                f"Events: {', '.join(kinds)}." + (f" Columns: {', '.join(columns)}." if columns else "")
+            )
 
 
 def _parts(recipe: Recipe) -> tuple[Split, Interactions]:

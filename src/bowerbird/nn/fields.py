@@ -4,6 +4,7 @@ Shapes: B rows, S slots, K fields, D embedding size, R rows of the table, T task
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -216,7 +217,7 @@ class Perceptron(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in hidden) if batch_norm else None
         self.out = nn.Linear(sizes[-1], n_out) if n_out else None
-        self.dropout = dropout
+        self.hidden, self.dropout = hidden, dropout
         for layer in (*self.layers, *([self.out] if self.out else [])):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -231,16 +232,19 @@ class Perceptron(nn.Module):
 
         What dropout leaves is scaled up by the weights that meet it next, which are far fewer than the numbers.
         """
-        dropout = round(256 * self.dropout) / 256 if self.training else 0.0  # as `rectified` takes it
-        scale = 1.0
+        scale, kept = 1.0, kept_by([(len(x), size) for size in self.hidden], self._dropped, x.device)
         for place, layer in enumerate(self.layers):
             x = _scaled(cast(nn.Linear, layer), x, scale)
             if self.norms is not None:
                 x = self.norms[place](x)
-            x, scale = rectified(x, dropout), 1 / (1 - dropout)
+            x, scale = rectified(x, kept[place]), LEVELS / (LEVELS - self._dropped)
         if self.out is None:
             return x if scale == 1.0 else x * scale
         return _scaled(self.out, x, scale)
+
+    @property
+    def _dropped(self) -> int:
+        return round(LEVELS * self.dropout) if self.training else 0
 
 
 def _scaled(layer: nn.Linear, x: Tensor, scale: float) -> Tensor:
@@ -248,18 +252,29 @@ def _scaled(layer: nn.Linear, x: Tensor, scale: float) -> Tensor:
     return functional.linear(x, layer.weight if scale == 1.0 else layer.weight * scale, layer.bias)
 
 
-class _Rectified(torch.autograd.Function):
-    """max(0, x) with dropout: where the output is 0 so is the gradient, so that no mask is kept.
+LEVELS = 256  # of the random numbers that decide on dropout: 8 bits each, cut from 64 drawn at once
 
-    A number is dropped by 8 random bits, cut from 64 drawn at once, and an "and" with a word of ones or zeros: a
-    twentieth of the time of torch's own dropout on a CPU.
+
+def kept_by(shapes: Sequence[tuple[int, int]], dropped: int, device: torch.device) -> list[Tensor | None]:
+    """Return for each shape an int32 mask, all ones with a chance of 1 − dropped / 256 and else 0; None where all are.
+
+    Masks are drawn together, and as words to "and" with: a tenth of the time of torch's own dropout on a CPU.
     """
+    if not dropped:
+        return [None] * len(shapes)
+    sizes = [rows * columns for rows, columns in shapes]
+    drawn = (
+        torch.empty((sum(sizes) + 7) // 8, dtype=torch.int64, device=device).random_().view(torch.int8)[: sum(sizes)]
+    )
+    words = drawn.int().sub_(LEVELS // 2 - dropped).bitwise_right_shift_(31)  # the sign, all over
+    return [words.view(shape) for words, shape in zip(torch.split(words, sizes), shapes, strict=True)]
+
+
+class _Rectified(torch.autograd.Function):
+    """max(0, x) where a mask says so, else 0: where the output is 0 so is the gradient, so that no mask is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        drawn = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_()
-        bits = drawn.view(torch.int8)[: x.numel()].view(x.shape)
-        kept = bits.int().sub_(128 - dropped).bitwise_right_shift_(31)  # all ones where below, else 0
+    def forward(ctx: Any, x: Tensor, kept: Tensor) -> Tensor:
         y = x.clamp(min=0)
         y.view(torch.int32).bitwise_and_(kept)
         ctx.save_for_backward(y)
@@ -271,15 +286,11 @@ class _Rectified(torch.autograd.Function):
         return torch.ops.aten.threshold_backward(gradients[0], y, 0), None
 
 
-def rectified(x: Tensor, dropout: float) -> Tensor:
-    """Return max(0, x), float32, of which a share is set to 0, and nothing is scaled (Srivastava et al., JMLR 2014).
-
-    The share is rounded to 1/256: see `Perceptron` for the scale that undoes it.
-    """
-    dropped = round(dropout * 256)
-    if not dropped:
+def rectified(x: Tensor, kept: Tensor | None) -> Tensor:
+    """Return max(0, x), float32, set to 0 where `kept` is 0, and nothing scaled (Srivastava et al., JMLR 2014)."""
+    if kept is None:
         return functional.relu(x)
-    found: Tensor = _Rectified.apply(x, dropped)  # type: ignore[no-untyped-call]
+    found: Tensor = _Rectified.apply(x, kept)  # type: ignore[no-untyped-call]
     return found
 
 

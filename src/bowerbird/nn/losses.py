@@ -128,6 +128,8 @@ class _Rows(torch.autograd.Function):
         index, gradient = ctx.index.flatten(), gradients[0].reshape(ctx.index.numel(), ctx.shape[1])
         if not ctx.sparse:
             whole = gradient.new_zeros(ctx.shape)
+            if ctx.shape[1] == 1:  # numbers are summed four times as fast as rows of one
+                return whole.flatten().index_add_(0, index, gradient.flatten())[:, None], None, None
             return whole.scatter_add_(0, index[:, None].expand_as(gradient), gradient), None, None
         named, place = _distinct(ctx.index)
         summed = gradient.new_zeros(len(named), ctx.shape[1])

@@ -30,6 +30,7 @@ from bowerbird.data import (
     split,
     split_rows,
 )
+from bowerbird.data.files import format_of
 from bowerbird.data.readers import open_table
 from bowerbird.data.rows import USUAL_LABELS
 from bowerbird.recommender.two_stage import RankingOptions
@@ -60,6 +61,8 @@ class DataOptions:
         """Return whether this is a feature table: a data set of that kind, or a file with a column of labels."""
         if self.path in REGISTRY:
             return REGISTRY[self.path].kind == "rows"
+        if Path(self.path).is_file() and format_of(Path(self.path), self.format) == "libsvm":
+            return True
         names = open_table(self.path, format=self.format).names
         return any(name in names for name in (label or USUAL_LABELS))
 

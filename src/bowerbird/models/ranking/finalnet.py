@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bowerbird.core import check, register
 from bowerbird.features import FeatureBatch, FeatureSchema
-from bowerbird.nn.fields import DeepConfig, FieldModel, penalty, rectified
+from bowerbird.nn.fields import LEVELS, DeepConfig, FieldModel, kept_by, penalty, rectified
 from bowerbird.nn.losses import binary
 
 
@@ -62,16 +62,17 @@ class Block(nn.Module):
         self.out = nn.Linear(hidden[-1], 1)
         nn.init.xavier_normal_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        self.dropout = round(256 * config.dropout) / 256  # as `rectified` takes it
+        self.hidden, self.dropout = hidden, config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, 1) for (B, n_in)."""
-        dropout = self.dropout if self.training else 0.0
+        dropped = round(LEVELS * self.dropout) if self.training else 0
+        kept = kept_by([(len(x), size) for size in self.hidden], dropped, x.device)
         for place, layer in enumerate(self.layers):
             x = layer(x)
             if self.norms is not None:
                 x = self.norms[place](x)
-            x = rectified(x, dropout) / (1 - dropout)
+            x = rectified(x, kept[place]) * (LEVELS / (LEVELS - dropped))
         logit: Tensor = self.out(x)
         return logit
 
