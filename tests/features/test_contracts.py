@@ -1,12 +1,13 @@
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 import bowerbird.models  # noqa: F401  fills the registry
 from bowerbird.core import Entry, entries, lookup
 from bowerbird.data import Schema
-from bowerbird.features import FeatureBatch, Ranker, Retriever, VectorRetriever
+from bowerbird.features import FeatureBatch, FeatureSchema, Field, Ranker, Retriever, VectorRetriever
 
 RETRIEVERS = [entry for entry in entries() if "retriever" in entry.tags]
+RANKERS = [entry for entry in entries() if "ranker" in entry.tags]
 
 
 def built(entry: Entry) -> nn.Module:
@@ -42,10 +43,23 @@ def test_a_module_that_scores_nothing_is_no_retriever() -> None:
     assert not isinstance(nn.Linear(1, 1), Retriever)
 
 
-def test_a_ranker_is_known_by_its_forward() -> None:
-    class Mean(nn.Module):
-        def forward(self, batch: FeatureBatch) -> object:
-            return batch.columns["x"].mean(dim=1, keepdim=True)
+@pytest.mark.parametrize("entry", RANKERS, ids=lambda entry: entry.name)
+def test_a_model_tagged_ranker_is_one_and_no_retriever(entry: Entry) -> None:
+    fields = (Field("item", "categorical", start=1, rows=4), Field("past", "history", slot=1, width=3, of="item"))
+    model = entry.model(entry.config(), FeatureSchema(fields))
+    assert isinstance(model, Ranker)
+    assert not isinstance(model, Retriever)
 
-    assert isinstance(Mean(), Ranker)
-    assert not isinstance(object(), Ranker)
+
+def test_a_ranker_is_known_by_its_forward_and_its_loss() -> None:
+    class Mean(nn.Module):
+        def forward(self, batch: FeatureBatch) -> Tensor:
+            assert batch.vector is not None
+            return batch.vector.mean(dim=1, keepdim=True)
+
+    class Learned(Mean):
+        def loss(self, batch: FeatureBatch) -> Tensor:
+            return self(batch)[:, 0]
+
+    assert isinstance(Learned(), Ranker)
+    assert not isinstance(Mean(), Ranker)

@@ -342,6 +342,8 @@ class Server:
         numbers = self.numbers[name]
         if "edges" in numbers:
             return [(start if cell is None else start + 1 + sum(edge <= cell for edge in numbers["edges"]), 1)]
+        if "knots" in numbers:
+            return [(start, 1)] if cell is None else self.between(start + 1, numbers["knots"], cell)
         if field["kind"] == "numeric":
             return [(start, 1) if cell is None else (start + 1, self.scaled(name, cell))]
         if field["kind"] == "categorical":
@@ -353,6 +355,13 @@ class Server:
             return [(self.category(field, one), 1) for one in there[:width]]
         seen = [one for one in there if one in self.places[field["of"]]]
         return [(self.category(self.fields[field["of"]], one), 1) for one in seen[-width:]]
+
+    def between(self, first: int, knots: list[float], cell: float) -> list[tuple[int, float]]:
+        low = max(min(sum(knot <= cell for knot in knots) - 1, len(knots) - 2), 0)
+        high = min(low + 1, len(knots) - 1)
+        gap = knots[high] - knots[low] or 1
+        part = min(max((min(max(cell, knots[0]), knots[-1]) - knots[low]) / gap, 0), 1)
+        return [(first + low, 1 - part), (first + high, part)]
 
     def category(self, field: dict[str, Any], cell: Any) -> int:
         if cell is None:

@@ -5,8 +5,13 @@ import pytest
 
 import bowerbird as bb
 from bowerbird.core import ConfigError, RunOptions, UnknownModelError
+from bowerbird.data import Labels
+from bowerbird.features import Numeric
+from bowerbird.models.baselines.ease import EASEConfig
 from bowerbird.models.baselines.itemknn import ItemKNNConfig
 from bowerbird.models.graph.lightgcn import LightGCNConfig
+from bowerbird.models.ranking.deepfm import DeepFMConfig
+from bowerbird.recommender import DataOptions
 
 GOOD = """
 [data]
@@ -46,6 +51,50 @@ def test_a_recipe_needs_no_more_than_a_model(tmp_path: Path) -> None:
     assert recipe == bb.Recipe(model=ItemKNNConfig())
 
 
+def test_a_recipe_says_what_stands_around_a_ranker(tmp_path: Path) -> None:
+    (tmp_path / "columns.toml").write_text('[[item]]\nname = "price"\nkind = "numeric"\n')
+    text = f'''[model]
+name = "deepfm"
+hidden = [16]
+[ranking]
+retriever = "ease"
+candidates = 50
+label = ["cart", "buy"]
+given = "view"
+columns = "{tmp_path / "columns.toml"}"
+'''
+    recipe = bb.Recipe.load(written(tmp_path, text))
+    assert recipe.model == DeepFMConfig(hidden=(16,))
+    ranking = recipe.ranking
+    assert (ranking.candidates, ranking.label, ranking.given) == (50, ("cart", "buy"), "view")
+    assert ranking.retriever_config == EASEConfig()
+    assert ranking.labels == Labels(label=("cart", "buy"), given="view")
+    assert ranking.columns_by_part == {"item": (Numeric(name="price"),)}
+    usual = bb.Recipe.load(written(tmp_path, '[model]\nname = "deepfm"\n')).ranking
+    assert (usual.retriever_config, usual.labels, usual.columns_by_part) == (ItemKNNConfig(), Labels(), {})
+
+
+def test_a_recipe_of_rows_reads_cuts_and_trains(tmp_path: Path) -> None:
+    rows = [(f"u{row % 5}", row % 7, int(row % 5 == 0)) for row in range(200)]
+    pl.DataFrame(rows, schema=["who", "size", "clicked"], orient="row").write_csv(tmp_path / "clicks.csv")
+    text = f'[data]\npath = "{tmp_path / "clicks.csv"}"\n[split]\nvalid = 0.3\n[model]\nname = "logistic"\nepochs = 2\n'
+    recipe = bb.Recipe.load(written(tmp_path, text))
+    assert recipe.data.holds_rows(recipe.ranking.label)
+    split = recipe.data.load_rows(recipe.ranking.label, recipe.split)
+    assert (len(split.train), len(split.valid), len(split.test)) == (120, 60, 20)
+    assert bb.fit(split, recipe).name == "logistic"
+
+
+def test_a_table_is_told_from_interactions_by_its_label(tmp_path: Path) -> None:
+    pl.DataFrame({"user": [1], "item": [2], "time": [3], "liked": [1]}).write_csv(tmp_path / "events.csv")
+    data = DataOptions(path=str(tmp_path / "events.csv"))
+    assert not data.holds_rows(())
+    assert not data.holds_rows(("buy",))
+    assert data.holds_rows(("liked",))
+    assert DataOptions(path="adult").holds_rows(())
+    assert not DataOptions(path="ml-100k").holds_rows(("like",))
+
+
 def test_a_recipe_reads_cuts_and_trains(tmp_path: Path, table: pl.DataFrame) -> None:
     table.write_csv(tmp_path / "events.csv")
     text = f'[data]\npath = "{tmp_path / "events.csv"}"\n[split]\nmethod = "leave-one-out"\n[model]\nname = "itemknn"\n'
@@ -66,6 +115,9 @@ def test_a_recipe_reads_cuts_and_trains(tmp_path: Path, table: pl.DataFrame) -> 
         ('[model]\nname = "ease"\nl2 = "x"', r"l2 is 'x'; it must be of type float.*\[model\], key l2"),
         ('[model]\nname = "ease"\nl2 = -1.0', r"l2 is -1.0; it must be above 0. Try l2 = 300.0.*\[model\], key l2"),
         ('[model]\nname = "ease"\n[run]\nseeds = 1', r'seeds is not an .* Did you mean "seed"\?.*\[run\], key seeds'),
+        ('[model]\nname = "fm"\n[ranking]\nlabels = ["x"]', r'Did you mean "label"\?.*\[ranking\], key labels'),
+        ('[model]\nname = "fm"\n[ranking]\ncandidates = 0', r"it must be 1 or more.*\[ranking\], key candidates"),
+        ('[model]\nname = "fm"\n[ranking]\nretriever = "fm"', r"must be a retriever.*\[ranking\], key retriever"),
         ('[model]\nname = "ease"\n[split]\ntset = 1', r'tset is not an .* Did you mean "test"\?.*\[split\], key tset'),
         ('[model]\nname = "ease"\n[data]\npath = "x"\nuesr = "u"', r'Did you mean "user"\?.*\[data\], key uesr'),
         ('[model]\nname = "ease"\n[data]\nuser = "u"', r"path is None; it must name a file .*\[data\], key path"),

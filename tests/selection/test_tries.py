@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ import bowerbird as bb
 import bowerbird.models
 from bowerbird.core import ConfigError, DataError, ModelConfig, build, entries, register, registry
 from bowerbird.data import Interactions, Split
+from bowerbird.features import Column
 from bowerbird.models.baselines.ease import EASE, EASEConfig
 from bowerbird.models.baselines.itemknn import ItemKNNConfig
 from bowerbird.models.baselines.mf import MFConfig
 from bowerbird.models.baselines.popularity import PopularityConfig
+from bowerbird.models.ranking.fm import FMConfig
+from bowerbird.recommender import RankingOptions
+from bowerbird.selection import Search
 from bowerbird.selection import tries as tries_module
 from bowerbird.selection.tries import _configs, _drawn
+from bowerbird.testing import halves_as_rows
+from bowerbird.testing.halves import COLUMNS
 
 QUIET = bb.RunOptions(progress=False)
 
@@ -253,6 +260,38 @@ def test_what_makes_no_sense_is_refused(parts: Split, options: dict[str, Any], m
     with pytest.raises((ConfigError, bb.BowerbirdError)) as caught:
         bb.search(parts, **{"model": "ease", "run": QUIET, **options})
     assert str(caught.value).startswith(message)
+
+
+def test_rankers_are_tried_on_rows_by_the_metric_that_chooses_their_epoch(tmp_path: Path) -> None:
+    config, rows = FMConfig(epochs=2, learning_rate=0.02), halves_as_rows()
+    space, file = {"dim": (2, 8)}, tmp_path / "tries.jsonl"
+
+    def searched(columns: Sequence[Column]) -> Search:
+        return bb.search(rows, config, tries=3, space=space, columns=columns, run=QUIET, out=file)
+
+    found = searched(COLUMNS)
+    assert found.metric == "auc"
+    assert found.protocol == rows.protocol
+    for row in found.tries.to_dicts():
+        made = bb.fit(rows, replace(config, dim=row["dim"]), columns=COLUMNS, run=QUIET)
+        assert made.training is not None
+        assert row["value"] == made.training.best
+    assert searched(COLUMNS).tries.equals(found.tries)  # what is kept is not made again
+    assert searched(COLUMNS[:3]).first != found.first
+    assert len(file.read_text().splitlines()) == 6
+    with pytest.raises(
+        ConfigError, match=r"metric is 'ndcg@10'; it must be the one that the ranker is chosen by\. Try"
+    ):
+        bb.search(rows, config, metric="ndcg@10")
+
+
+def test_rankers_of_interactions_are_tried_behind_their_retriever(parts: Split) -> None:
+    ranking = RankingOptions(retriever="popularity", candidates=5)
+    config = FMConfig(epochs=2, dim=4)
+    found = bb.search(parts, config, tries=2, space={"dim": [2]}, ranking=ranking, run=QUIET)
+    made = bb.fit(parts, config, ranking=ranking, run=QUIET)
+    assert made.training is not None
+    assert found.first == made.training.best
 
 
 def test_a_model_without_a_space_asks_for_one(parts: Split, monkeypatch: pytest.MonkeyPatch) -> None:

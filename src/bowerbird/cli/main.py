@@ -77,6 +77,9 @@ def train(
         list[str] | None,
         typer.Option(help="Of a ranker: the label column of a feature table, or the event that counts as 1."),
     ] = None,
+    given: Annotated[
+        str | None, typer.Option(help="Of a ranker: the event whose events are the rows; labels say what followed.")
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Of a ranker: a TOML file of columns, as `data describe --columns` writes it.")
     ] = None,
@@ -103,7 +106,7 @@ def train(
         "split": {"method": split, "valid": valid, "test": test, "warmup": warmup, "seed": seed},
         "model": {"name": model} | _settings(setting or []),
         "ranking": {
-            "label": tuple(label) if label else None, "columns": columns,
+            "label": tuple(label) if label else None, "given": given, "columns": columns,
             "retriever": retriever, "candidates": candidates,
         },
         "search": {"tries": tries},
@@ -111,8 +114,8 @@ def train(
     }  # fmt: skip
     if json:
         sections["run"]["progress"] = False
-    given = {name: {key: value for key, value in part.items() if value is not None} for name, part in sections.items()}
-    run_training(recipe, given, out_dir, refit=refit, as_json=json)
+    chosen = {name: {key: value for key, value in part.items() if value is not None} for name, part in sections.items()}
+    run_training(recipe, chosen, out_dir, refit=refit, as_json=json)
 
 
 def _settings(pairs: list[str]) -> dict[str, str]:

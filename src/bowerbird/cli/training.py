@@ -26,16 +26,10 @@ def run_training(
     if out_dir is not None:
         out_dir.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told before training
     refit = refit and out_dir is not None  # without a place to save, nobody would use it
-    ranks = "ranker" in entry_of(recipe.model).tags
-    if (ranks or recipe.ranking.label) and recipe.data.holds_rows(recipe.ranking.label):
+    if (_ranks(recipe) or recipe.ranking.label) and recipe.data.holds_rows(recipe.ranking.label):
         run_rows(recipe, out_dir, refit=refit, as_json=as_json)
         return
-    try:
-        split, events = _parts(recipe)
-    except DataError as error:
-        if ranks and not recipe.ranking.label:
-            raise DataError(f"{error.message} Or is it a feature table? Then name its label with --label.") from None
-        raise
+    split, events = _parts(recipe)
     _check_labels(recipe, events)
     if not as_json:
         sizes = f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items"
@@ -51,8 +45,8 @@ def run_training(
     say_resumed(recommender.training)
     left_out = recommender.ranking.labels.left_out(split.train) if recommender.stage else 0
     if left_out:
-        given = recommender.ranking.given
-        say(f"{left_out:,} pairs of the train part have no {given} and are left out of what the ranker learns")
+        why = f"have no {recommender.ranking.given} and are left out of what the ranker learns"
+        say(f"{left_out:,} pairs of the train part {why}")
     recommender.measured = report = _measure(recommender, split, recipe.run.seed)
     if refit:
         recommender, refit = on_everything(recommender, events)
@@ -90,10 +84,8 @@ def run_training(
 
 def _measure(recommender: Recommender, split: Split, seed: int) -> dict[str, Any]:
     """Return the report on validation, and of a ranker also how well it tells labels."""
-    measured = evaluate(recommender, split.valid, seed=seed).to_dict() | labels_told(
-        recommender, split.valid, seed=seed
-    )
-    return measured | {"trained_on": "the train part", "split": split.protocol}
+    lists, labels = evaluate(recommender, split.valid, seed=seed), labels_told(recommender, split.valid, seed=seed)
+    return lists.to_dict() | labels | {"trained_on": "the train part", "split": split.protocol}
 
 
 def _show(recommender: Recommender, split: Split, measured: dict[str, Any]) -> None:
@@ -125,8 +117,17 @@ def _parts(recipe: Recipe) -> tuple[Split, Interactions]:
             raise ConfigError(f"{path} brings its own parts; method {recipe.split.method!r} would cut them anew.")
         split = load_split(path, data_root=root)
         return split, split.test.known
-    events = recipe.data.load()
+    try:
+        events = recipe.data.load()
+    except DataError as error:
+        if _ranks(recipe) and not recipe.ranking.label:
+            raise DataError(f"{error.message} Or is it a feature table? Then name its label with --label.") from None
+        raise
     return recipe.split.cut(events), events
+
+
+def _ranks(recipe: Recipe) -> bool:
+    return "ranker" in entry_of(recipe.model).tags
 
 
 def _show_health(recommender: Recommender) -> None:

@@ -232,7 +232,7 @@ class Perceptron(nn.Module):
 
         What dropout leaves is scaled up by the weights that meet it next, which are far fewer than the numbers.
         """
-        scale, kept = 1.0, kept_by([(len(x), size) for size in self.hidden], self._dropped, x.device)
+        scale, kept = 1.0, kept_by(x, self.hidden, self._dropped)
         for place, layer in enumerate(self.layers):
             x = _scaled(cast(nn.Linear, layer), x, scale)
             if self.norms is not None:
@@ -255,19 +255,21 @@ def _scaled(layer: nn.Linear, x: Tensor, scale: float) -> Tensor:
 LEVELS = 256  # of the random numbers that decide on dropout: 8 bits each, cut from 64 drawn at once
 
 
-def kept_by(shapes: Sequence[tuple[int, int]], dropped: int, device: torch.device) -> list[Tensor | None]:
-    """Return for each shape an int32 mask, all ones with a chance of 1 − dropped / 256 and else 0; None where all are.
+def kept_by(x: Tensor, hidden: Sequence[int], dropped: int) -> list[Tensor | None]:
+    """Return an int32 mask (B, H) for the outputs of each layer, all ones with a chance of 1 − dropped / 256, else 0.
+
+    None stands for a mask of ones.
 
     Masks are drawn together, and as words to "and" with: a tenth of the time of torch's own dropout on a CPU.
     """
     if not dropped:
-        return [None] * len(shapes)
-    sizes = [rows * columns for rows, columns in shapes]
+        return [None] * len(hidden)
+    sizes = [len(x) * size for size in hidden]
     drawn = (
-        torch.empty((sum(sizes) + 7) // 8, dtype=torch.int64, device=device).random_().view(torch.int8)[: sum(sizes)]
+        torch.empty((sum(sizes) + 7) // 8, dtype=torch.int64, device=x.device).random_().view(torch.int8)[: sum(sizes)]
     )
     words = drawn.int().sub_(LEVELS // 2 - dropped).bitwise_right_shift_(31)  # the sign, all over
-    return [words.view(shape) for words, shape in zip(torch.split(words, sizes), shapes, strict=True)]
+    return [part.view(len(x), size) for part, size in zip(torch.split(words, sizes), hidden, strict=True)]
 
 
 class _Rectified(torch.autograd.Function):

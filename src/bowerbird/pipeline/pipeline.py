@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bowerbird.core import RealWorld, World, derive, torch_stream
+from bowerbird.core import RealWorld, ScoreError, World, derive, torch_stream
 from bowerbird.features import Context
 from bowerbird.pipeline.ladder import Ladder
 from bowerbird.pipeline.policy import Greedy, Policy
@@ -101,6 +101,9 @@ class Pipeline:
             return top_k(scores, k, draw)
         _, items = top_k(scores, max(k, self.candidates), draw)
         values = self.rank(context, items)
+        if bool(values.isnan().any()):
+            wrong = f"{int(values.isnan().sum()):,} of {values.numel():,} scores"
+            raise ScoreError(f"{wrong} of the ranker are not a number. Train the model again.")
         values, order = values.sort(dim=1, descending=True, stable=True)  # equal ones stay in the ladder's order
         return values[:, :k], items.gather(1, order)[:, :k]
 

@@ -72,7 +72,7 @@ def load(
         rec.health = Health.from_dict(manifest["health"])
     rec.training = restored(manifest["training"])  # a refit trains for the epochs that were chosen then
     if stage is not None and rec.source is not None:
-        rec.source.training = restored(manifest["retriever_training"])
+        rec.source.training = restored(manifest.get("retriever_training"))
         rec.take(stage)
     return rec
 

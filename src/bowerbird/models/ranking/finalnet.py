@@ -67,7 +67,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, 1) for (B, n_in)."""
         dropped = round(LEVELS * self.dropout) if self.training else 0
-        kept = kept_by([(len(x), size) for size in self.hidden], dropped, x.device)
+        kept = kept_by(x, self.hidden, dropped)
         for place, layer in enumerate(self.layers):
             x = layer(x)
             if self.norms is not None:
