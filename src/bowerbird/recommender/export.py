@@ -11,9 +11,9 @@ schema fills the slots `slot` to `slot + width` of a row, from `start`, `numbers
                vocabulary[f], from 0; without a vocabulary start + 2 + hash modulo (rows − 2). value: 1
   with edges   (a number in buckets) code: start where it is empty, else start + 1 + how many edges are at most the
                number. value: 1
-  with knots   (a number) two slots: code: start, then 0, and value: 1, then 0, where it is empty, no number or infinite;
-               else it lies between knots k and k + 1, counted from 0, ends included: code: start + 1 + k, then start + 2
-               + k, and value: 1 − p, then p, where p is how far it is from one to the other; one knot has p = 0
+  with knots   (a number) two slots. Empty, no number or infinite: code: start, then 0, and value: 1, then 0. Else it
+               lies between knots k and k + 1, counted from 0, ends included: code: start + 1 + k, then start + 2 + k,
+               and value: 1 − p, then p, where p is how far it is from one to the other; one knot has p = 0
   numeric      code: start and value: 1 where it is empty, no number or infinite; else code: start + 1 and value:
                (x − mean) / deviation, cut at ±10, or 0 where the deviation is 0. For the transform "log" x is
                sign(x) · log(1 + |x|); for "none" it is the number itself, cut at ±1,000,000
