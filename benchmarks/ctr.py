@@ -98,22 +98,27 @@ def problem_of(options: argparse.Namespace) -> Problem:
     """Return the parts to measure on; raises `ConfigError` where they are not named."""
     columns = None if options.columns is None else read_columns(options.columns)
     name = Path(options.data).name
+    if options.data in REGISTRY and REGISTRY[options.data].kind != "rows":
+        events = split_of(load(options.data, data_root=options.data_root))
+        return Problem(name, events, columns, f"{events.protocol} history=before-the-cut")
     if options.train:
-        if not (options.valid and options.test):
-            raise ConfigError("--train needs --valid and --test. Name all three, or a data set with --data.")
-        files = (options.train, options.valid, options.test)
-        parts = given_rows(*(read_rows(file, labels=options.label) for file in files))
+        parts = _triple(options)
         name = Path(options.train).absolute().parent.name
-    elif REGISTRY[options.data].kind == "rows" if options.data in REGISTRY else True:
-        if options.data in REGISTRY:
-            found = load_rows(options.data, data_root=options.data_root)
-            parts = split_rows(found["all"]) if "all" in found else given_rows(*(found[one] for one in PARTS))
-        else:
-            parts = split_rows(read_rows(options.data, labels=options.label))
+    elif options.data in REGISTRY:
+        found = load_rows(options.data, data_root=options.data_root)
+        parts = split_rows(found["all"]) if "all" in found else given_rows(*(found[one] for one in PARTS))
     else:
-        whole = split_of(load(options.data, data_root=options.data_root))
-        return Problem(name, whole, columns, f"{whole.protocol} history=before-the-cut")
+        parts = split_rows(read_rows(options.data, labels=options.label))
     return Problem(name, parts, None if columns is None else columns[""], parts.protocol)
+
+
+def _triple(options: argparse.Namespace) -> RowSplit:
+    if not (options.valid and options.test):
+        raise ConfigError("--train needs --valid and --test. Name all three, or a data set with --data.")
+    files = (options.train, options.valid, options.test)
+    ends = np.cumsum([len(read_rows(file, labels=options.label)) for file in files])
+    whole = read_rows(files, labels=options.label)  # together, so that a user has one number in all of them
+    return given_rows(*(whole.take(index) for index in np.split(np.arange(len(whole)), ends[:-1])))
 
 
 PARTS = ("train", "valid", "test")
