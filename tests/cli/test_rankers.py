@@ -342,7 +342,10 @@ def test_pairs_that_no_row_can_be_made_of_are_told(folder: Path, tmp_path: Path)
     assert "pairs of the train part have no view and are left out of what the ranker learns" in said(
         "train", str(recipe)
     )
-    assert document("train", str(recipe))["left_out"] > 0
+    row = document("train", str(recipe))
+    assert row["left_out"] > 0
+    options = ("--data", str(tmp_path / "shop.csv"), "--model", "logistic", "--set", "epochs=1", "--given", "view")
+    assert document("train", *options, "--label", "buy")["rows"]["metrics"] == row["rows"]["metrics"]
 
 
 # ── what does not fit ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -42,8 +42,9 @@ def test_it_learns_what_a_fit_in_memory_learns(folder: Path) -> None:
     assert [column.name for column in streamed.encoder.columns[""]] == ["colour", "size"]
     assert streamed.encoder.schema == held.encoder.schema
     first, second = streamed.predict(valid), held.predict(valid)
-    assert first == pytest.approx(second, abs=0.03)  # the order of the rows is another one
-    assert auc(valid.labels[:, 0], first[:, 0]) > 0.8
+    areas = [auc(valid.labels[:, 0], one[:, 0]) for one in (first, second)]
+    assert areas[0] == pytest.approx(areas[1], abs=0.01)  # the order of the rows is another one
+    assert areas[0] > 0.8
     assert streamed.training is not None
     assert streamed.training.select == "auc"
 

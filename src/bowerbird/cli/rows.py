@@ -90,7 +90,7 @@ def run_predict(run: Path, source: str, out_file: Path | None, *, as_json: bool)
         return
     _say_unread(unread)
     if out_file is not None:
-        out.print(f"{len(scores):,} rows in {out_file}")
+        out.print(f"{len(scores):,} rows in {out_file}", soft_wrap=True)
         return
     names = [f"p_{task}" for task in predictor.tasks]
     shown = scored.select(*names, *frame.columns[: max(COLUMNS - len(names), 0)]).head(FIRST)

@@ -12,6 +12,8 @@ from bowerbird.features.fields import VALUES
 from bowerbird.features.values import hashed, inner, key_type, keys
 
 FAR = 1e100  # where numbers are cut before anything is reckoned with them: their squares can still be summed
+SAMPLE = 1_000_000  # rows whose quantiles are taken
+PLACE = "number of the row"  # no name of a column of anybody's
 FLAT = 1e-12  # of the mean: a deviation below it is rounding, and the column constant
 LISTS = (pl.List, pl.Array)
 
@@ -118,30 +120,43 @@ def _number(table: pl.LazyFrame, column: Numeric, kind: pl.DataType) -> Learned:
     value = value.cast(pl.Float64, strict=False)
     value = pl.when(value.is_finite()).then(value.clip(-FAR, FAR))
     there, filled = value.count().alias("numbers"), pl.col(column.name).count().alias("filled")
-    levels = np.linspace(0, 1, column.buckets + 1)[1:-1]
-    edges = [value.quantile(level).alias(f"edge {place}") for place, level in enumerate(levels)]
     scaled = value.sign() * value.abs().log1p() if column.transform == "log" else value
     asked = [scaled.mean().alias("mean"), scaled.std(ddof=0).alias("deviation")]
-    if column.buckets:
-        asked = edges
-    elif column.transform == "knots":
-        halves = (value, column.knots - column.knots // 2), (value.unique(), column.knots // 2)
-        points = [(one, level) for one, n in halves for level in np.linspace(0, 1, n)]
-        asked = [one.quantile(level).alias(f"edge {place}") for place, (one, level) in enumerate(points)]
     found = table.select(pl.len().alias("rows"), there, filled, *asked).collect(engine="streaming").row(0, named=True)
     if found["filled"] and not found["numbers"] and not kind.is_numeric():
         raise DataError(f'column "{column.name}": no value is a number. Take kind = "categorical".')
     numbers: dict[str, Any] = {"empty": 1 - found["numbers"] / found["rows"] if found["rows"] else 0.0}
-    cuts = sorted({found[one] for one in found if one.startswith("edge") and found[one] is not None})
     if column.buckets:
+        ordered = _ordered(table, value, found["rows"])
+        cuts = _quantiles(ordered, np.linspace(0, 1, column.buckets + 1)[1:-1])
         return Learned(2 + len(cuts), 1, numbers | {"edges": cuts})
     if column.transform == "knots":
-        return Learned(1 + max(len(cuts), 1), 2, numbers | {"knots": cuts or [0.0]})
+        ordered, half = _ordered(table, value, found["rows"]), column.knots // 2
+        rows, distinct = np.linspace(0, 1, column.knots - half), np.linspace(0, 1, half)
+        knots = sorted({*_quantiles(ordered, rows), *_quantiles(np.unique(ordered), distinct)})
+        return Learned(1 + max(len(knots), 1), 2, numbers | {"knots": knots or [0.0]})
     mean, deviation = (float(f"{found[one] or 0.0:.12g}") for one in ("mean", "deviation"))  # pieces sum in any order
     if column.transform == "none":
         mean, deviation = 0.0, 1.0
     constant = deviation <= FLAT * abs(mean)
     return Learned(2, 1, numbers | {"mean": mean, "deviation": 0.0 if constant else deviation})
+
+
+def _ordered(table: pl.LazyFrame, value: pl.Expr, rows: int) -> np.ndarray:
+    """Return the numbers of at most `SAMPLE` rows, spread over the whole table, in order."""
+    every = max(1, -(-rows // SAMPLE))
+    kept = table.with_row_index(PLACE).filter(pl.col(PLACE) % every == 0) if every > 1 else table
+    found = kept.select(value.alias("value")).collect(engine="streaming")["value"].drop_nulls()
+    return found.sort().to_numpy()
+
+
+def _quantiles(ordered: np.ndarray, levels: np.ndarray) -> list[float]:
+    """Return the distinct values nearest to these quantiles of ordered numbers, in order."""
+    if not len(ordered):
+        return []
+    place = np.floor(levels * (len(ordered) - 1) + 0.5).astype(np.int64)
+    found: list[float] = np.unique(ordered[place]).tolist()
+    return found
 
 
 def _vector(table: pl.LazyFrame, column: Vector) -> Learned:
