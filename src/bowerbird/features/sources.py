@@ -42,7 +42,7 @@ class EncodedRows:
     @classmethod
     def of(cls, encoded: Encoded, rows: Rows, device: str = "cpu") -> "EncodedRows":
         """Return the encoded table of `rows` with its labels."""
-        return cls(encoded.to(device), torch.from_numpy(rows.labels).to(device))
+        return cls(encoded.to(device), torch.tensor(rows.labels).to(device))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -107,7 +107,7 @@ class JoinedRows:
         flat = past.item[order][counts[order]]
         arrays = (np.where(rows.user < n_users, rows.user, -1), item, flat, start, end)
         user_t, item_t, past_t, start_t, end_t = (torch.from_numpy(one.astype(np.int64)).to(device) for one in arrays)
-        label = torch.from_numpy(rows.labels).to(device)
+        label = torch.tensor(rows.labels).to(device)
         columns = None if columns is None else columns.to(device)
         return cls(table.to(device), user_t, item_t, label, past_t, start_t, end_t, columns)
 
