@@ -64,6 +64,7 @@ class FeatureBatch:
     label: Tensor | None = None  # float32 (B, T), NaN where unobserved
     weight: Tensor | None = None  # float32 (B,): of the rows in training
     whole: Tensor | None = None  # as in Pairs
+    alike: int = 0  # leading slots that are the same in every row, so that one row of them needs to be computed
 
     def __len__(self) -> int:
         return len(self.code)
@@ -120,7 +121,8 @@ def join(context: Context, candidates: Tensor, table: FeatureTable) -> FeatureBa
         parts.append(Encoded(code, (item >= 0).float(), code.new_zeros(n_requests, 0).float()).repeated(n_candidates))
     code = torch.cat([part.code for part in parts], dim=1).long()
     value = None if table.schema.plain else torch.cat([part.values for part in parts], dim=1)
-    return FeatureBatch(code, value, torch.cat([part.vector for part in parts], dim=1))
+    alike = table.user.code.shape[1] if n_requests == 1 else 0
+    return FeatureBatch(code, value, torch.cat([part.vector for part in parts], dim=1), alike=alike)
 
 
 def last(history: Ragged, most: int, counts: Tensor | None = None) -> Tensor:

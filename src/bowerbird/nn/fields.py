@@ -131,6 +131,11 @@ class Fields(nn.Module):
         total = mine.sum(dim=1, keepdim=True)
         return total if one.pooling == "sum" else total / there.sum(dim=1).clamp(min=1)[:, None, None]
 
+    def alike(self, batch: FeatureBatch) -> int:
+        """Return how many of the K · D numbers, from the first on, are the same in every row."""
+        ends = (one.slot + one.width for one in self.schema.fields if one.kind != "vector")
+        return self.dim * sum(end <= batch.alike for end in ends)
+
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Return the vectors of all fields (B, K, D)."""
         return self.pooled(self.slots(batch), batch)
@@ -227,14 +232,17 @@ class Perceptron(nn.Module):
         """The numbers that come out."""
         return (self.out or self.layers[-1]).out_features  # type: ignore[return-value]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, n_out) for (B, n_in).
+    def forward(self, x: Tensor, alike: int = 0) -> Tensor:
+        """Return (B, n_out) for (B, n_in), of which the first `alike` numbers are the same in every row.
 
         What dropout leaves is scaled up by the weights that meet it next, which are far fewer than the numbers.
         """
         scale, kept = 1.0, kept_by(x, self.hidden, self._dropped)
         for place, layer in enumerate(self.layers):
-            x = _scaled(cast(nn.Linear, layer), x, scale)
+            if alike and place == 0:
+                x = _half_alike(cast(nn.Linear, layer), x, alike)
+            else:
+                x = _scaled(cast(nn.Linear, layer), x, scale)
             if self.norms is not None:
                 x = self.norms[place](x)
             x, scale = rectified(x, kept[place]), LEVELS / (LEVELS - self._dropped)
@@ -247,11 +255,18 @@ class Perceptron(nn.Module):
         return round(LEVELS * self.dropout) if self.training else 0
 
 
+def _half_alike(layer: nn.Linear, x: Tensor, alike: int) -> Tensor:
+    """Return what a layer makes of x, with the product of its first numbers taken once for all rows."""
+    once = functional.linear(x[:1, :alike], layer.weight[:, :alike], layer.bias)
+    return torch.addmm(once, x[:, alike:], layer.weight[:, alike:].T)
+
+
 def _scaled(layer: nn.Linear, x: Tensor, scale: float) -> Tensor:
     """Return what a layer makes of x · scale."""
     return functional.linear(x, layer.weight if scale == 1.0 else layer.weight * scale, layer.bias)
 
 
+LOWEST = -(1 << 63)  # from which 64 random bits are drawn: without it torch leaves the first one 0
 LEVELS = 256  # of the random numbers that decide on dropout: 8 bits each, cut from 64 drawn at once
 
 
@@ -266,7 +281,9 @@ def kept_by(x: Tensor, hidden: Sequence[int], dropped: int) -> list[Tensor | Non
         return [None] * len(hidden)
     sizes = [len(x) * size for size in hidden]
     drawn = (
-        torch.empty((sum(sizes) + 7) // 8, dtype=torch.int64, device=x.device).random_().view(torch.int8)[: sum(sizes)]
+        torch.empty((sum(sizes) + 7) // 8, dtype=torch.int64, device=x.device)
+        .random_(LOWEST, None)
+        .view(torch.int8)[: sum(sizes)]
     )
     words = drawn.int().sub_(LEVELS // 2 - dropped).bitwise_right_shift_(31)  # the sign, all over
     return [part.view(len(x), size) for part, size in zip(torch.split(words, sizes), hidden, strict=True)]

@@ -38,5 +38,5 @@ class DeepFM(FieldModel):
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Return logits (B, 1)."""
         fields = self.fields(batch)
-        logit: Tensor = self.linear(batch) + pairwise(fields) + self.deep(fields.flatten(1))
+        logit: Tensor = self.linear(batch) + pairwise(fields) + self.deep(fields.flatten(1), self.fields.alike(batch))
         return logit

@@ -37,5 +37,5 @@ class MLP(FieldModel):
 
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Return logits (B, 1)."""
-        logit: Tensor = self.deep(self.fields(batch).flatten(1))
+        logit: Tensor = self.deep(self.fields(batch).flatten(1), self.fields.alike(batch))
         return logit

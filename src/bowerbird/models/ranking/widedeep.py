@@ -39,5 +39,5 @@ class WideDeep(FieldModel):
 
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Return logits (B, 1)."""
-        logit: Tensor = self.linear(batch) + self.deep(self.fields(batch).flatten(1))
+        logit: Tensor = self.linear(batch) + self.deep(self.fields(batch).flatten(1), self.fields.alike(batch))
         return logit

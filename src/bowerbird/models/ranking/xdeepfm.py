@@ -171,5 +171,7 @@ class XDeepFM(FieldModel):
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Return logits (B, 1)."""
         fields = self.fields(batch)
-        logit: Tensor = self.linear(batch) + self.interaction(fields) + self.deep(fields.flatten(1))
+        logit: Tensor = (
+            self.linear(batch) + self.interaction(fields) + self.deep(fields.flatten(1), self.fields.alike(batch))
+        )
         return logit
