@@ -16,6 +16,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean, stdev
@@ -32,6 +33,7 @@ from bowerbird.core import ConfigError, TrainedConfig, build, entries, lookup
 from bowerbird.data import REGISTRY, Rows, RowSplit, Split, given_rows, load, load_rows, read_rows, split_rows
 from bowerbird.evaluation import evaluate_rows
 from bowerbird.evaluation.binary import auc
+from bowerbird.features import Field
 from bowerbird.features.columns import read_columns
 from bowerbird.features.sources import Source
 from bowerbird.nn.fields import RankerConfig
@@ -319,12 +321,18 @@ def _matrix(source: Source, ranking: Ranking) -> tuple[np.ndarray, list[int]]:
             kinds.append(len(columns))
             columns.append(code[:, field.slot] - field.start)
         elif field.kind == "numeric":
-            columns.append(np.where(code[:, field.slot] > field.start, value[:, field.slot], np.nan))
+            columns.append(_number(field, code[:, mine], value[:, mine], ranking.encoder.numbers[field.name]))
         elif field.kind == "bag":
             columns += [(code[:, mine] == field.start + row).any(axis=1) for row in range(field.rows)]
         elif field.kind == "history":
             columns.append((value[:, mine] > 0).sum(axis=1))
     return np.stack(columns, axis=1).astype(np.float32), kinds
+
+
+def _number(field: Field, code: np.ndarray, value: np.ndarray, learned: Mapping[str, Any]) -> np.ndarray:
+    """Return the number (N,) that codes and values of a field stand for, NaN where it is empty."""
+    rows = np.array([np.nan, *learned.get("knots", [1.0])])[np.maximum(code - field.start, 0)]
+    return np.where(code[:, 0] > field.start, np.nansum(rows * value, axis=1), np.nan)
 
 
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────
