@@ -1,7 +1,9 @@
 """Settings of the click-through benchmarks, read by both sides: by ours, and by the scripts that drive other libraries.
 
 FRAPPE: what the BARS benchmark published with its best `frappe_x1` runs, read in the configurations and logs of its
-repository (reczoo/BARS, ranking/ctr; the parameter counts of those logs fit the models below). Nothing is from memory.
+repository (reczoo/BARS, ranking/ctr); nothing is from memory. Its logs count the parameters of the models below, give
+or take a row per column and a bias (DNN's counts its MLP twice). Each of its figures is one run, the best on test of
+a grid of 2 to 32.
 Its recipe, the same for every model: Adam, binary cross-entropy; `l2` adds l2 / 2 times the sum of squares of all rows
 of every embedding table (those of the linear part included) to the mean loss of each batch; gradients are clipped to a
 norm of 10; vectors start at N(0, 1e-4), matrices at Xavier normal; after an epoch without a better validation AUC the
