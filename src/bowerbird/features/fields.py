@@ -77,6 +77,11 @@ class FeatureSchema:
         """Whether every slot is a category, so that no value is needed."""
         return all(field.kind == "categorical" for field in self.fields)
 
+    @cached_property
+    def order(self) -> list[str]:
+        """The names of the fields as models get their vectors: by slot, then those of vectors."""
+        return [one.name for one in sorted(self.fields, key=lambda one: (one.kind == "vector", one.slot))]
+
     def of_part(self, part: str) -> tuple[Field, ...]:
         """Return the fields of one table, in order."""
         return tuple(field for field in self.fields if field.part == part)

@@ -13,7 +13,7 @@ from bowerbird.features.values import hashed, inner, key_type, keys
 
 FAR = 1e100  # where numbers are cut before anything is reckoned with them: their squares can still be summed
 SAMPLE = 1_000_000  # rows whose quantiles are taken
-PLACE = "number of the row"  # no name of a column of anybody's
+PLACE = "\x1fplace"  # number of a row: a name that no column has
 FLAT = 1e-12  # of the mean: a deviation below it is rounding, and the column constant
 LISTS = (pl.List, pl.Array)
 

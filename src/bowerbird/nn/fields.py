@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from bowerbird.core import ConfigError, TrainedConfig, check
 from bowerbird.features import FeatureBatch, FeatureSchema, Field, crossed
+from bowerbird.features.fields import POOLED
 from bowerbird.nn.losses import FEW, binary, rows
 
 SPREAD = 0.01  # standard deviation of initial vectors
@@ -84,7 +85,7 @@ class Fields(nn.Module):
         super().__init__()
         self.schema, self.dim = schema, dim
         self.table = Table(schema.n_rows, dim)
-        self.wide = [one for one in schema.fields if one.kind != "vector" and (one.width > 1 or one.kind in _POOLED)]
+        self.wide = [one for one in schema.fields if one.kind != "vector" and (one.width > 1 or one.kind in POOLED)]
         self.vectors = [one for one in schema.fields if one.kind == "vector"]
         self.project = nn.ModuleDict({_key(one.name): nn.Linear(one.width, dim) for one in self.vectors})
         asking = [one for one in self.wide if one.pooling == "attention"]
@@ -141,9 +142,6 @@ class Fields(nn.Module):
         return self.pooled(self.slots(batch), batch)
 
 
-_POOLED = ("bag", "history")
-
-
 def _key(name: str) -> str:
     """Return a column's name as a module may be called."""
     return name.replace(".", "/")
@@ -159,7 +157,7 @@ class Linear(nn.Module):
         self.cross = Table(sum(one.buckets for one in schema.crosses), 1, spread=0.0) if schema.crosses else None
         self.vector = nn.Linear(schema.n_numbers, 1, bias=False) if schema.n_numbers else None
         self.bias = nn.Parameter(torch.zeros(1))
-        means = [one for one in schema.fields if one.kind in _POOLED and one.pooling != "sum"]
+        means = [one for one in schema.fields if one.kind in POOLED and one.pooling != "sum"]
         self.means = [(one.slot, one.slot + one.width) for one in means]
 
     def forward(self, batch: FeatureBatch) -> Tensor:
@@ -252,7 +250,7 @@ class Perceptron(nn.Module):
 
     @property
     def _dropped(self) -> int:
-        return round(LEVELS * self.dropout) if self.training else 0
+        return levels(self.dropout) if self.training else 0
 
 
 def _half_alike(layer: nn.Linear, x: Tensor, alike: int) -> Tensor:
@@ -268,6 +266,11 @@ def _scaled(layer: nn.Linear, x: Tensor, scale: float) -> Tensor:
 
 LOWEST = -(1 << 63)  # from which 64 random bits are drawn: without it torch leaves the first one 0
 LEVELS = 256  # of the random numbers that decide on dropout: 8 bits each, cut from 64 drawn at once
+
+
+def levels(dropout: float) -> int:
+    """Return how many of the 256 levels mean that an output is dropped: all of them never do."""
+    return min(round(LEVELS * dropout), LEVELS - 1)
 
 
 def kept_by(x: Tensor, hidden: Sequence[int], dropped: int) -> list[Tensor | None]:
@@ -318,13 +321,10 @@ class FieldModel(nn.Module):
 
     config: FieldConfig
 
-    def __init__(self, config: FieldConfig, schema: FeatureSchema, *, tasks: int | None = 1) -> None:
+    def __init__(self, config: FieldConfig, schema: FeatureSchema, *, several: bool = False) -> None:
         super().__init__()
-        if tasks is not None and len(schema.tasks) != tasks:
-            raise ConfigError(
-                f"{type(self).__name__} learns one label; there are {len(schema.tasks)}: {', '.join(schema.tasks)}. "
-                "Name one of them, or take mmoe."
-            )
+        if not several:
+            check_single(self, schema)
         self.config, self.schema = config, schema
         self.fields = Fields(schema, config.dim)
 
@@ -332,6 +332,15 @@ class FieldModel(nn.Module):
         """Return the binary cross entropy of each row (B,), summed over observed tasks, and the penalty."""
         assert batch.label is not None
         return binary(self(batch), batch.label) + penalty(self, self.config.l2)
+
+
+def check_single(model: nn.Module, schema: FeatureSchema) -> None:
+    """Raise `ConfigError` where there are several labels for a model that learns one."""
+    if len(schema.tasks) != 1:
+        raise ConfigError(
+            f"{type(model).__name__} learns one label; there are {len(schema.tasks)}: {', '.join(schema.tasks)}. "
+            "Name one of them, or take mmoe."
+        )
 
 
 def penalty(model: nn.Module, l2: float) -> Tensor | float:

@@ -16,6 +16,7 @@ from bowerbird.core import BundleError, ConfigError, RunOptions, TrainedConfig, 
 from bowerbird.data import Rows, read_rows
 from bowerbird.data.files import open_files
 from bowerbird.features import Column, Encoder, infer
+from bowerbird.features.fitting import PLACE
 from bowerbird.features.inference import LOOK
 from bowerbird.features.sources import EncodedRows
 from bowerbird.recommender.ranking import Ranking
@@ -25,7 +26,6 @@ from bowerbird.training.streams import Files, StreamedRows, check_labels
 
 ROWS = "rows"  # kind of a bundle that holds a predictor
 MOST = 1_000_000  # rows of validation files that are held in memory
-PLACE = "\x1fplace"  # a name that no column has
 
 
 class Predictor:

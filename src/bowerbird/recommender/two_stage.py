@@ -26,11 +26,12 @@ from bowerbird.core import (
 from bowerbird.data import Holdout, Interactions, Labels, Rows
 from bowerbird.features import Column, Context, Encoded, Encoder, FeatureTable, infer
 from bowerbird.features.columns import read_columns
+from bowerbird.features.fields import PARTS
+from bowerbird.features.overview import tables_of
 from bowerbird.features.sources import JoinedRows
 from bowerbird.recommender.ranking import Ranking
 from bowerbird.training import Training
 
-PARTS = ("user", "item", "request")  # tables that meet in a row
 HISTORY = 50  # past items that a ranker sees
 ITEM = "item.item_id"  # the field whose rows a history shares
 
@@ -188,12 +189,8 @@ def options_of(document: Mapping[str, Any], columns: Mapping[str, tuple[Column, 
 
 def _tables(past: Interactions, rows: Rows, options: RankingOptions) -> tuple[Encoder, FeatureTable]:
     """Return the encoder fitted on everyone and everything in `past`, and their encoded columns."""
-    users, items = (
-        _described("user_id", past.user_ids.values, past.users),
-        _described("item_id", past.item_ids.values, past.items),
-    )
-    parts = {"user": users, "item": items, "request": rows.table}
-    columns = options.columns_of(users, items)
+    parts = tables_of(past) | {"request": rows.table}
+    columns = options.columns_of(parts["user"], parts["item"])
     encoder = Encoder.fit(parts, columns, tasks=rows.tasks)
     if any(field.name == ITEM for field in encoder.schema.fields):
         encoder = encoder.with_history(ITEM, HISTORY)
@@ -204,8 +201,3 @@ def _tables(past: Interactions, rows: Rows, options: RankingOptions) -> tuple[En
     chosen = options.labels.chosen(past)
     counts = None if chosen is None else torch.from_numpy(chosen)
     return encoder, FeatureTable(encoder.schema, user, item, request, counts)
-
-
-def _described(key: str, ids: pl.Series, table: pl.DataFrame | None) -> pl.DataFrame:
-    frame = pl.DataFrame({key: ids})
-    return frame if table is None else frame.hstack(table.drop(key, strict=False))

@@ -64,7 +64,7 @@ class DIN(FieldModel):
 
     def __init__(self, config: DINConfig, schema: FeatureSchema) -> None:
         super().__init__(config, schema)
-        order = [one.name for one in sorted(schema.fields, key=lambda one: (one.kind == "vector", one.slot))]
+        order = schema.order
         histories = [one for one in schema.fields if one.kind == "history"]
         if not histories:
             raise ConfigError(

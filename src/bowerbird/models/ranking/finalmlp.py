@@ -107,7 +107,7 @@ class FinalMLP(FieldModel):
 
 def _places(key: str, names: tuple[str, ...], schema: FeatureSchema) -> list[int]:
     """Return where the vectors of named columns stand among those of all: vectors come last."""
-    order = [one.name for one in sorted(schema.fields, key=lambda one: (one.kind == "vector", one.slot))]
+    order = schema.order
     for name in names:
         if name not in order:
             raise ConfigError(

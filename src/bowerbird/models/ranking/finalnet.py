@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bowerbird.core import check, register
 from bowerbird.features import FeatureBatch, FeatureSchema
-from bowerbird.nn.fields import LEVELS, DeepConfig, FieldModel, kept_by, penalty, rectified
+from bowerbird.nn.fields import LEVELS, DeepConfig, FieldModel, kept_by, levels, penalty, rectified
 from bowerbird.nn.losses import binary
 
 
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, 1) for (B, n_in)."""
-        dropped = round(LEVELS * self.dropout) if self.training else 0
+        dropped = levels(self.dropout) if self.training else 0
         kept = kept_by(x, self.hidden, dropped)
         for place, layer in enumerate(self.layers):
             x = layer(x)

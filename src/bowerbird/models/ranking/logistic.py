@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bowerbird.core import ConfigError, register
+from bowerbird.core import register
 from bowerbird.features import FeatureBatch, FeatureSchema
-from bowerbird.nn.fields import Linear, RankerConfig, penalty
+from bowerbird.nn.fields import Linear, RankerConfig, check_single, penalty
 from bowerbird.nn.losses import binary
 
 
@@ -35,11 +35,7 @@ class Logistic(nn.Module):
 
     def __init__(self, config: LogisticConfig, schema: FeatureSchema) -> None:
         super().__init__()
-        if len(schema.tasks) != 1:
-            raise ConfigError(
-                f"Logistic learns one label; there are {len(schema.tasks)}: {', '.join(schema.tasks)}. "
-                "Name one of them, or take mmoe."
-            )
+        check_single(self, schema)
         self.config, self.schema = config, schema
         self.linear = Linear(schema)
 

@@ -45,7 +45,7 @@ class MMoE(FieldModel):
     """y_t = tower_t(Σ g_t(v)[e] · expert_e(v)), where g_t is a softmax over experts."""
 
     def __init__(self, config: MMoEConfig, schema: FeatureSchema) -> None:
-        super().__init__(config, schema, tasks=None)
+        super().__init__(config, schema, several=True)
         width, hidden, dropout, norm = self.fields.width, config.hidden, config.dropout, config.batch_norm
         self.experts = nn.ModuleList(
             Perceptron(width, hidden, dropout=dropout, batch_norm=norm) for _ in range(config.experts)
