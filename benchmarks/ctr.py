@@ -225,6 +225,7 @@ def _row(
         "config_sha256": hashlib.sha256(json.dumps([model, config], sort_keys=True).encode()).hexdigest(),
         "protocol": f"{problem.protocol} part={options.report} rows={runs[0]['rows']} select=valid",
         "report": options.report,
+        **({"columns": Path(options.columns).read_text()} if options.columns else {}),
         "seeds": [int(one) for one in options.seeds.split(",")],
         "metrics": {name: mean(run["metrics"][name] for run in runs) for name in names},
         "intervals": {name: list(pair) for name, pair in runs[0]["intervals"].items() if name in ("auc", "logloss")},

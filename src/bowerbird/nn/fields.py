@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -283,13 +284,17 @@ def kept_by(x: Tensor, hidden: Sequence[int], dropped: int) -> list[Tensor | Non
     if not dropped:
         return [None] * len(hidden)
     sizes = [len(x) * size for size in hidden]
-    drawn = (
-        torch.empty((sum(sizes) + 7) // 8, dtype=torch.int64, device=x.device)
-        .random_(LOWEST, None)
-        .view(torch.int8)[: sum(sizes)]
-    )
+    drawn = _random_words((sum(sizes) + 7) // 8, x.device).view(torch.int8)[: sum(sizes)]
     words = drawn.int().sub_(LEVELS // 2 - dropped).bitwise_right_shift_(31)  # the sign, all over
     return [part.view(len(x), size) for part, size in zip(torch.split(words, sizes), hidden, strict=True)]
+
+
+def _random_words(count: int, device: torch.device) -> Tensor:
+    """Return random bits, int64 (count,), of torch's generator; on a CPU it seeds NumPy's, which is twice as fast."""
+    if device.type == "cpu":
+        seed = int(torch.empty((), dtype=torch.int64).random_())
+        return torch.from_numpy(np.random.SFC64(seed).random_raw(count).view(np.int64))
+    return torch.empty(count, dtype=torch.int64, device=device).random_(LOWEST, None)
 
 
 class _Rectified(torch.autograd.Function):
