@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bowerbird.nn.fields import LEVELS, Perceptron, kept_by
+from bowerbird.nn.dropout import LEVELS, kept_by
+from bowerbird.nn.fields import Perceptron
 
 
 @given(st.integers(1, 6), st.integers(0, 5), st.integers(0, 9))

@@ -10,7 +10,7 @@ import torch
 from bowerbird.core import ConfigError
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions
-from bowerbird.features import Pairs, Windows
+from bowerbird.features import Content, Pairs
 from bowerbird.nn.losses import PairConfig
 from bowerbird.training import PairBatches, batches_for
 
@@ -180,5 +180,5 @@ def test_the_softmax_over_all_items_draws_no_negatives(events: Interactions) -> 
 def test_pairs_are_cut_from_a_table_and_other_kinds_are_refused(events: Interactions) -> None:
     batches = batches_for(Pairs, events, PairConfig(), seed=0, device="cpu")
     assert batches.n_rows == len(events.positives)
-    with pytest.raises(ConfigError, match="no batches of kind Windows can be cut"):
-        batches_for(Windows, events, PairConfig(), seed=0, device="cpu")
+    with pytest.raises(ConfigError, match="no batches of kind Content can be cut"):
+        batches_for(Content, events, PairConfig(), seed=0, device="cpu")

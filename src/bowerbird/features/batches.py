@@ -1,6 +1,6 @@
 """Batches: what a training step eats. A model names one of these types; the training loop cuts it from arrays.
 
-Shapes: B batch rows, N negatives, L packed positions, T tasks, D columns of a vector.
+Shapes: B batch rows, N negatives, L positions of a window, T tasks, D columns of a vector.
 """
 
 from collections.abc import Mapping
@@ -37,17 +37,16 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Windows:
-    """Pieces of histories, packed one behind another: piece b is `item[offsets[b]:offsets[b + 1]]`."""
+    """Pieces of histories of about the same length: row b is one person's, oldest first, −1 behind its end."""
 
     user: Tensor  # int64 (B,)
-    offsets: Tensor  # int64 (B+1,)
-    item: Tensor  # int64 (L,), oldest first
-    target: Tensor  # int64 (L,): the item that comes next at each position, −1 where none is to be foreseen
-    weight: Tensor  # float32 (B,)
-    negative: Tensor  # int64 (N,), shared
-    event: Tensor | None = None  # uint8 (L,)
-    time: Tensor | None = None  # int64 (L,)
-    log_q: Tensor | None = None  # float32 (N,)
+    item: Tensor  # int64 (B, L), −1 behind the end
+    target: Tensor  # int64 (B, L): the item that comes next at each position, −1 where none is to be foreseen
+    weight: Tensor  # float32 (B,): the targets of each row, so that every target counts the same
+    negative: Tensor  # int64 (N,) shared by the batch, or (B, L, N); no element for losses over all items
+    time: Tensor | None = None  # int64 (B, L), seconds
+    log_q: Tensor | None = None  # as in Pairs
+    rate: float = 1.0  # as in Pairs
     whole: Tensor | None = None  # as in Pairs
 
     def __len__(self) -> int:
@@ -126,17 +125,24 @@ def join(context: Context, candidates: Tensor, table: FeatureTable) -> FeatureBa
 
 
 def last(history: Ragged, most: int, counts: Tensor | None = None) -> Tensor:
-    """Return the last `most` items of each list, int64 (B, most), oldest first, −1 behind them.
+    """Return the items at `last_places`, int64 (B, most), −1 behind them."""
+    flat = last_places(history, most, counts)
+    return torch.where(flat >= 0, history.item[flat], -1) if len(history.item) else flat
+
+
+def last_places(history: Ragged, most: int, counts: Tensor | None = None) -> Tensor:
+    """Return where the last `most` entries of each list stand, int64 (B, most), oldest first, −1 behind them.
 
     Only entries of positive weight count, and where `counts`, bool (event types,), is given, of those events.
     """
     keep = torch.ones_like(history.item, dtype=torch.bool) if history.weight is None else history.weight > 0
     if counts is not None and history.event is not None:
         keep &= counts[history.event.long()]
-    item, request = history.item[keep], history.request[keep]
+    flat = keep.nonzero()[:, 0]
+    request = history.request[flat]
     lengths = torch.bincount(request, minlength=len(history))
     skipped = lengths.cumsum(0) - lengths + (lengths - most).clamp(min=0)
-    place = torch.arange(len(item), device=item.device) - skipped[request]
-    found = item.new_full((len(history), most), -1)
-    found[request[place >= 0], place[place >= 0]] = item[place >= 0]
+    place = torch.arange(len(flat), device=flat.device) - skipped[request]
+    found = flat.new_full((len(history), most), -1)
+    found[request[place >= 0], place[place >= 0]] = flat[place >= 0]
     return found

@@ -4,11 +4,9 @@ Shapes: B rows, S slots, K fields, D embedding size, R rows of the table, T task
 """
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +14,7 @@ from torch.nn import functional
 from bowerbird.core import ConfigError, TrainedConfig, check
 from bowerbird.features import FeatureBatch, FeatureSchema, Field, crossed
 from bowerbird.features.fields import POOLED
+from bowerbird.nn.dropout import LEVELS, kept_by, levels
 from bowerbird.nn.losses import FEW, binary, rows
 
 SPREAD = 0.01  # standard deviation of initial vectors
@@ -263,38 +262,6 @@ def _half_alike(layer: nn.Linear, x: Tensor, alike: int) -> Tensor:
 def _scaled(layer: nn.Linear, x: Tensor, scale: float) -> Tensor:
     """Return what a layer makes of x · scale."""
     return functional.linear(x, layer.weight if scale == 1.0 else layer.weight * scale, layer.bias)
-
-
-LOWEST = -(1 << 63)  # from which 64 random bits are drawn: without it torch leaves the first one 0
-LEVELS = 256  # of the random numbers that decide on dropout: 8 bits each, cut from 64 drawn at once
-
-
-def levels(dropout: float) -> int:
-    """Return how many of the 256 levels mean that an output is dropped: all of them never do."""
-    return min(round(LEVELS * dropout), LEVELS - 1)
-
-
-def kept_by(x: Tensor, hidden: Sequence[int], dropped: int) -> list[Tensor | None]:
-    """Return an int32 mask (B, H) for the outputs of each layer, all ones with a chance of 1 − dropped / 256, else 0.
-
-    None stands for a mask of ones.
-
-    Masks are drawn together, and as words to "and" with: a tenth of the time of torch's own dropout on a CPU.
-    """
-    if not dropped:
-        return [None] * len(hidden)
-    sizes = [len(x) * size for size in hidden]
-    drawn = _random_words((sum(sizes) + 7) // 8, x.device).view(torch.int8)[: sum(sizes)]
-    words = drawn.int().sub_(LEVELS // 2 - dropped).bitwise_right_shift_(31)  # the sign, all over
-    return [part.view(len(x), size) for part, size in zip(torch.split(words, sizes), hidden, strict=True)]
-
-
-def _random_words(count: int, device: torch.device) -> Tensor:
-    """Return random bits, int64 (count,), of torch's generator; on a CPU it seeds NumPy's, which is twice as fast."""
-    if device.type == "cpu":
-        seed = int(torch.empty((), dtype=torch.int64).random_())
-        return torch.from_numpy(np.random.SFC64(seed).random_raw(count).view(np.int64))
-    return torch.empty(count, dtype=torch.int64, device=device).random_(LOWEST, None)
 
 
 class _Rectified(torch.autograd.Function):

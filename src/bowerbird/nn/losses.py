@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from bowerbird.core import ConfigError, TrainedConfig, check, did_you_mean
 from bowerbird.features import Pairs
+from bowerbird.nn.softmax import softmax_over_all
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ def pair_loss(config: PairConfig, query: Tensor, items: Tensor, batch: Pairs) ->
     if name not in COSINE and config.temperature != 1.0:  # a margin on cosines needs cosines
         query = query / config.temperature
     if name in WHOLE:
-        return functional.cross_entropy(query @ config.scaled(items).T, batch.item, reduction="none")
+        return softmax_over_all(query, config.scaled(items), batch.item)
     own = batch.negative == batch.item[:, None]
     if batch.negative.dim() == 1:  # shared by the batch
         n = len(batch)

@@ -26,12 +26,13 @@ from bowerbird.core import (
     lookup,
 )
 from bowerbird.data import Schema
-from bowerbird.features import Context, FeatureSchema, Retriever
+from bowerbird.features import Context, FeatureSchema, Retriever, Windows
 from bowerbird.models.baselines.popularity import Popularity
 from bowerbird.recommender import Predictor, Recommender, fit
 from bowerbird.testing.halves import COLUMNS, halves, halves_as_rows
 
 SMALL = {"dim": 16, "epochs": 60, "batch_size": 256, "negatives": 16, "history_len": 12}  # where a config has the key
+SMALL_WINDOWS = {"batch_size": 64}  # positions, where histories are cut into windows
 SMALL_ROWS = {"dim": 8, "epochs": 10, "patience": 10, "learning_rate": 0.02, "hidden": (16,), "cin": (8, 8),
               "attention_dim": 16, "attention_layers": 1, "attention_hidden": (8,)}  # of rankers  # fmt: skip
 
@@ -67,7 +68,7 @@ class Subject:
     @cached_property
     def config(self) -> ModelConfig:
         """A configuration that trains within a second."""
-        small = SMALL | SMALL_ROWS if ranker(self.entry) else SMALL
+        small = SMALL | (SMALL_ROWS if ranker(self.entry) else SMALL_WINDOWS if self.entry.batches is Windows else {})
         small = {key: value for key, value in small.items() if key in self.keys}
         return build(self.entry.config, {**small, **self.settings})
 

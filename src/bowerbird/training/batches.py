@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bowerbird.core import ConfigError, torch_stream
 from bowerbird.data import Interactions
-from bowerbird.features import Pairs
+from bowerbird.features import Pairs, Windows
 from bowerbird.nn.losses import SHARED, WHOLE, PairConfig
+from bowerbird.training.windows import WindowBatches
 
 REDRAWS = 8  # times a negative that is a positive of its user is drawn again; what is left after that stays
 AHEAD = 1_000_000  # rows, or negatives, that are drawn at once for the steps ahead
@@ -112,8 +113,12 @@ class PairBatches:
         return self._chosen[place] == key
 
 
-def batches_for(kind: type, train: Interactions, config: Any, *, seed: int, device: str) -> PairBatches:
+def batches_for(
+    kind: type, train: Interactions, config: Any, *, seed: int, device: str
+) -> "PairBatches | WindowBatches":
     """Return what cuts batches of this kind; raises `ConfigError` for a kind that no cutter makes yet."""
-    if kind is not Pairs:
-        raise ConfigError(f"no batches of kind {kind.__name__} can be cut. A model may eat Pairs.")
-    return PairBatches(train, config, seed=seed, device=device)
+    if kind is Pairs:
+        return PairBatches(train, config, seed=seed, device=device)
+    if kind is Windows:
+        return WindowBatches(train, config, seed=seed, device=device)
+    raise ConfigError(f"no batches of kind {kind.__name__} can be cut. A model may eat Pairs or Windows.")

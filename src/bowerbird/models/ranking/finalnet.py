@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from bowerbird.core import check, register
 from bowerbird.features import FeatureBatch, FeatureSchema
-from bowerbird.nn.fields import LEVELS, DeepConfig, FieldModel, kept_by, levels, penalty, rectified
+from bowerbird.nn.dropout import LEVELS, kept_by, levels
+from bowerbird.nn.fields import DeepConfig, FieldModel, penalty, rectified
 from bowerbird.nn.losses import binary
 
 

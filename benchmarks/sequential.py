@@ -1,0 +1,139 @@
+"""What comes next after a history, on any file of `user item item …` or `user item` lines, oldest first.
+
+Protocol of Kang and McAuley (SASRec, ICDM 2018) with full ranking: of each history the last event is test, the one
+before it validation; all items of the history are masked; HR@10 and NDCG@10. The epoch is chosen on validation,
+nothing is trained again for test, whose histories hold the validation event.
+
+`--model default` is the shipped choice. `--table` prints the kept rows beside the published cells and ends with 1 where
+the newest test row of a model misses its bar.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import polars as pl
+
+import _shared
+from bowerbird import RunOptions, evaluate, read, split
+from bowerbird.core import ConfigError, build, lookup
+from bowerbird.data import Interactions
+from bowerbird.recommender import Recommender
+
+DEFAULT = "sasrec"  # the shipped choice
+METRICS = {"hr@10": "hit@10", "ndcg@10": "ndcg@10"}
+PUBLISHED = {  # on test, by file
+    (name, model): {"hr@10": hit, "ndcg@10": ndcg}
+    for name, model, hit, ndcg in (
+        ("Beauty", "popularity", 0.0152, 0.0068), ("Beauty", "gru4rec", 0.0402, 0.0204),
+        ("Beauty", "bert4rec", 0.0730, 0.0406), ("Beauty", "sasrec", 0.0921, 0.0531),
+        ("Beauty", "hstu", 0.0945, 0.0543), ("Beauty", "bsarec", 0.1002, 0.0610),
+        ("Sports_and_Outdoors", "popularity", 0.0094, 0.0053), ("Sports_and_Outdoors", "gru4rec", 0.0187, 0.0094),
+        ("Sports_and_Outdoors", "bert4rec", 0.0397, 0.0214), ("Sports_and_Outdoors", "sasrec", 0.0569, 0.0314),
+        ("Sports_and_Outdoors", "hstu", 0.0587, 0.0332), ("Sports_and_Outdoors", "bsarec", 0.0603, 0.0348),
+        ("ml-1m", "gru4rec", 0.2811, 0.1648), ("ml-1m", "bert4rec", 0.2843, 0.1537),
+        ("ml-1m", "sasrec", 0.3152, 0.1821), ("ml-1m", "hstu", 0.3097, 0.1720),
+    )
+}  # fmt: skip
+BARS = {
+    ("Beauty", "sasrec"): {"hr@10": 0.090, "ndcg@10": 0.052},
+    ("Beauty", "bert4rec"): {"hr@10": 0.0730, "ndcg@10": 0.0406},
+    ("Beauty", "bsarec"): {"hr@10": 0.0985, "ndcg@10": 0.0600},
+    ("ml-1m", "sasrec"): {"hr@10": 0.29, "ndcg@10": 0.165},
+}
+
+
+def histories(path: Path) -> Interactions:
+    """Return the events of a file, in its order."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
+        widths = {len(line.split()) for _, line in zip(range(100), file, strict=False)}
+    if widths != {2}:
+        return read(path, format="lists")
+    pairs = pl.read_csv(path, separator=" ", has_header=False, new_columns=["user", "item"])
+    return Interactions.of(pairs["user"], pairs["item"], origin=path.name)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Train and evaluate over the seeds; return the row."""
+    path = Path(options.data)
+    parts = split(histories(path), "leave-one-out")
+    name = DEFAULT if options.model == "default" else options.model
+    config = build(lookup(name).config, _shared.settings(options.set), where="--set")
+    try:
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds is {options.seeds!r}; write numbers with commas, such as 0,1,2.") from None
+    limit = _shared.Limit(options.limit_seconds)
+    runs = []
+    for seed in seeds:
+        started = time.perf_counter()
+        rec = Recommender(config, parts.train, run=RunOptions(seed=seed, threads=options.threads))
+        rec.learn(valid=parts.valid, on_epoch=limit)
+        trained = time.perf_counter()
+        reports = {
+            part: evaluate(rec, getattr(parts, part), metrics=list(METRICS.values()), intervals=False, seed=seed)
+            for part in ("valid", "test")[: 1 + (options.report == "test")]
+        }
+        runs.append((reports, rec.training, trained - started, time.perf_counter() - trained))
+    reports, training = runs[0][0], runs[0][1]
+    figures = [{key: run[0][options.report].metrics[metric] for key, metric in METRICS.items()} for run in runs]
+    document = json.loads(json.dumps(asdict(config)))
+    row: dict[str, Any] = {
+        "benchmark": "sequential",
+        "data": path.name.split(".")[0],
+        "data_sha256": _shared.sha256([path]),
+        "model": name,
+        "config": document,
+        "config_sha256": hashlib.sha256(json.dumps([name, document], sort_keys=True).encode()).hexdigest(),
+        "protocol": f"{reports[options.report].protocol} select=valid",
+        "report": options.report,
+        "seeds": seeds,
+        "metrics": {key: mean(one[key] for one in figures) for key in METRICS},
+        "valid": {key: mean(run[0]["valid"].metrics[metric] for run in runs) for key, metric in METRICS.items()},
+        "users": reports["valid"].n_users,
+        "items": reports["valid"].n_items,
+        "seconds": {
+            "train": mean(run[2] for run in runs),
+            "evaluate": mean(run[3] for run in runs) / len(reports),
+        },
+        "cut_by_limit": limit.reached,
+    }
+    if len(runs) > 1:
+        row["sd"] = {key: stdev(one[key] for one in figures) for key in METRICS}
+    if training is not None:
+        row["seconds"]["epoch"] = training.seconds / max(training.epochs, 1)
+        row |= {"rows_per_s": training.rows_per_s, "data_share": training.data_share}
+        row["epochs"] = [run[1].best_epoch for run in runs]
+    return row
+
+
+def table() -> int:
+    """Print the kept rows beside the published cells; return 1 where the newest test row of a model misses its bar."""
+    _shared.table("sequential", PUBLISHED)
+    kept = _shared.RESULTS / "sequential.jsonl"
+    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    newest = {(row["data"], row["model"]): row for row in rows if row["report"] == "test"}
+    missed = [
+        f"{data} {model}: {key} {newest[data, model]['metrics'][key]:.4f} < {bar}"
+        for (data, model), bars in BARS.items()
+        if (data, model) in newest
+        for key, bar in bars.items()
+        if newest[data, model]["metrics"][key] < bar
+    ]
+    for line in missed:
+        print(f"bar not reached: {line}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    parser = _shared.parser(__doc__ or "")
+    parser.set_defaults(model="default")
+    options = parser.parse_args()
+    sys.exit(table() if options.table else _shared.main(options, measure))

@@ -1,0 +1,1 @@
+"""Models of histories: what comes next after what came before."""

@@ -1,0 +1,88 @@
+"""BERT4Rec: self-attention looks at both sides of items that are masked, and recovers them.
+
+Paper:  Sun et al., CIKM 2019, arXiv:1904.06690, equations 1-8.
+Differs: blocks normalise first; no projection before the output; a row in which nothing was drawn has its last item
+        masked, so that every row teaches something, and often what will be asked.
+Cost:   O(B * L * (L * D + D²)) a step for the blocks; softmax over all items takes O(M * I * D).
+Shapes: B windows, L positions, M masked positions, I items, D embedding size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bowerbird.core import check, register
+from bowerbird.data import Schema
+from bowerbird.features import Windows
+from bowerbird.nn.attention import AttentionConfig, blocks_of
+from bowerbird.nn.dropout import dropout
+from bowerbird.nn.sequences import SPREAD, SequenceModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class BERT4RecConfig(AttentionConfig):
+    """How much is masked."""
+
+    masked: float = 0.2  # share of the items that training masks
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.masked < 1, "masked", self.masked, "must be above 0 and below 1", try_instead=0.2)
+
+
+@register(
+    "bert4rec",
+    config=BERT4RecConfig,
+    batches=Windows,
+    tags=("sequential", "retriever", "trained", "cold-user"),
+    search={"dim": (32, 256), "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "masked": (0.1, 0.6)},
+)
+class BERT4Rec(SequenceModel):
+    """Scores an item by the dot product of its vector with what stands at a mask behind the history."""
+
+    config: BERT4RecConfig
+
+    def __init__(self, config: BERT4RecConfig, schema: Schema) -> None:
+        super().__init__(config, schema)
+        self.mask = nn.Parameter(torch.randn(config.dim) * SPREAD)
+        self.place = nn.Parameter(torch.randn(config.history_len + 1, config.dim) * SPREAD)
+        self.blocks = blocks_of(config)
+        self.norm = nn.LayerNorm(config.dim)
+
+    def filled(self, item: Tensor, hidden: Tensor, time: Tensor | None) -> Tensor:
+        """Return what each position (B, L) knows of its row, (B, L, D), where `hidden` (B, L) positions are masked."""
+        x = torch.where(hidden[:, :, None], self.mask, self.embedded(item, time))
+        x = dropout(x + self.place[: item.shape[1]], self.config.dropout, self.training)
+        seen = (item >= 0) | hidden
+        for block in self.blocks:
+            x = block(x, seen)
+        found: Tensor = self.norm(x)
+        return found
+
+    def loss(self, batch: Windows) -> Tensor:
+        """Return the mean loss over the masked items of each window (B,)."""
+        item, time = _whole(batch)
+        there = item >= 0
+        length = there.sum(dim=1, keepdim=True)
+        hidden = (torch.rand(item.shape, device=item.device) < self.config.masked) & there
+        place = torch.arange(item.shape[1], device=item.device)
+        hidden |= ~hidden.any(dim=1, keepdim=True) & (place == length - 1)
+        return self.loss_of(self.filled(item, hidden, time), batch, torch.where(hidden, item, -1))
+
+    def answer(self, item: Tensor, time: Tensor | None) -> Tensor:
+        """Return what stands at a mask behind the end of each row (B, L), (B, D)."""
+        item = torch.cat([item, torch.full_like(item[:, :1], -1)], dim=1)
+        time = None if time is None else torch.cat([time, time[:, -1:]], dim=1)
+        length = (item >= 0).sum(dim=1)
+        hidden = torch.arange(item.shape[1], device=item.device) == length[:, None]
+        return self.filled(item, hidden, time)[torch.arange(len(item), device=item.device), length]
+
+
+def _whole(batch: Windows) -> tuple[Tensor, Tensor | None]:
+    """Return items, and times, of windows with their last target behind them (B, L+1)."""
+    length = (batch.item >= 0).sum(dim=1, keepdim=True)
+    item = torch.cat([batch.item, torch.full_like(batch.item[:, :1], -1)], dim=1)
+    item = item.scatter(1, length, batch.target.gather(1, (length - 1).clamp(min=0)))
+    time = None if batch.time is None else torch.cat([batch.time, batch.time[:, -1:]], dim=1)
+    return item, time

@@ -1,0 +1,53 @@
+"""SASRec: self-attention reads a history from left to right, and every position foresees the item after it.
+
+Paper:  Kang and McAuley, ICDM 2018, arXiv:1808.09781, equations 1-7.
+Differs: the loss is a choice, the paper's is BCE with one negative; blocks normalise first; positions count from the
+        oldest event that the model sees.
+Cost:   O(B * L * (L * D + D²)) a step for the blocks; softmax over all items takes O(B * L * I * D).
+Shapes: B windows, L positions, I items, D embedding size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bowerbird.core import register
+from bowerbird.data import Schema
+from bowerbird.features import Windows
+from bowerbird.nn.attention import AttentionConfig, blocks_of
+from bowerbird.nn.dropout import dropout
+from bowerbird.nn.sequences import SPREAD, SequenceModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SASRecConfig(AttentionConfig):
+    """The blocks."""
+
+
+@register(
+    "sasrec",
+    config=SASRecConfig,
+    batches=Windows,
+    tags=("sequential", "retriever", "trained", "cold-user"),
+    search={"dim": (32, 256), "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "blocks": [1, 2, 3]},
+)
+class SASRec(SequenceModel):
+    """Scores an item by the dot product of its vector with what the last position has gathered."""
+
+    config: SASRecConfig
+
+    def __init__(self, config: SASRecConfig, schema: Schema) -> None:
+        super().__init__(config, schema)
+        self.place = nn.Parameter(torch.randn(config.history_len, config.dim) * SPREAD)
+        self.blocks = blocks_of(config)
+        self.norm = nn.LayerNorm(config.dim)
+
+    def encode(self, item: Tensor, time: Tensor | None = None) -> Tensor:
+        """Return what each position (B, L) knows of its row up to there, (B, L, D)."""
+        x = self.embedded(item, time) + self.place[: item.shape[1]]
+        x = dropout(x, self.config.dropout, self.training)
+        for block in self.blocks:
+            x = block(x)
+        found: Tensor = self.norm(x)
+        return found

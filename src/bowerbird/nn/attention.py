@@ -1,0 +1,87 @@
+"""Self-attention over histories: blocks that read a row of vectors from left to right, or from both sides.
+
+Paper:  Vaswani et al., NeurIPS 2017, arXiv:1706.03762; normalised first, as in Xiong et al., ICML 2020.
+Differs: attention itself drops nothing.
+Shapes: B rows, L positions, D vector size, H heads.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bowerbird.core import check
+from bowerbird.nn.dropout import dropout
+from bowerbird.nn.sequences import WindowConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig(WindowConfig):
+    """What models that attend to histories have in common."""
+
+    blocks: int = 2  # one behind another
+    heads: int = 2  # of each block
+    inner: int = 4  # width of the feedforward layer, in embedding sizes
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.blocks >= 1, "blocks", self.blocks, "must be 1 or more", try_instead=2)
+        fits = self.heads >= 1 and self.dim % self.heads == 0
+        check(fits, "heads", self.heads, f"must divide dim ({self.dim})", try_instead=1)
+        check(self.inner >= 1, "inner", self.inner, "must be 1 or more", try_instead=4)
+
+
+class Attention(nn.Module):
+    """Each position gathers what the positions it may see hold for it."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project = nn.Linear(dim, 3 * dim)  # queries, keys and values in one product
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
+        """Return (B, L, D) for (B, L, D): of everything up to each position, or of what `seen` (B, L) marks."""
+        query, key, value = self.project(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if seen is None:
+            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        else:
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None])
+        found: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return found
+
+
+class Feedforward(nn.Module):
+    """Two linear layers with max(0, x) between them, on each position by itself."""
+
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(dim, inner), nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, L, D) for (B, L, D)."""
+        found: Tensor = self.out(functional.relu(self.wide(x)))
+        return found
+
+
+class Block(nn.Module):
+    """Something that mixes positions, then a feedforward layer, each added to what it was given."""
+
+    def __init__(self, mixer: nn.Module, dim: int, share: float, inner: int) -> None:
+        super().__init__()
+        self.mixer, self.share = mixer, share
+        self.feed = Feedforward(dim, inner)
+        self.before, self.between = nn.LayerNorm(dim), nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return (B, L, D) for (B, L, D)."""
+        x = x + dropout(self.mixer(self.before(x), seen), self.share, self.training)
+        return x + dropout(self.feed(self.between(x)), self.share, self.training)
+
+
+def blocks_of(config: AttentionConfig) -> nn.ModuleList:
+    """Return the blocks that a configuration asks for."""
+    width = config.inner * config.dim
+    return nn.ModuleList(
+        Block(Attention(config.dim, config.heads), config.dim, config.dropout, width) for _ in range(config.blocks)
+    )
