@@ -6,7 +6,7 @@ All return the loss of each row (B,), unreduced. Shapes: B rows, N negatives, I 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -81,6 +81,7 @@ NAMES = tuple(USUAL)
 class PairConfig(TrainedConfig):
     """What models that learn from pairs have in common: the loss, and the negatives it contrasts with."""
 
+    losses: ClassVar[tuple[str, ...]] = NAMES
     dim: int = 64  # embedding size D
     loss: str = "sampled_softmax"  # bpr, bce, gbce, softmax, sampled_softmax or cosine_contrastive
     negatives: int | None = None  # N, drawn for the batch (sampled softmax) or each row; None: as is usual for the loss
@@ -91,12 +92,11 @@ class PairConfig(TrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.dim >= 1, "dim", self.dim, "must be 1 or more", try_instead=64)
-        if self.loss not in NAMES:
-            raise ConfigError(
-                f"loss is {self.loss!r}; it must be one of {', '.join(NAMES)}.{did_you_mean(self.loss, NAMES)}"
-            )
+        if self.loss not in self.losses:
+            close = did_you_mean(self.loss, self.losses)
+            raise ConfigError(f"loss is {self.loss!r}; it must be one of {', '.join(self.losses)}.{close}")
         enough = self.negatives is None or self.negatives >= 1
-        check(enough, "negatives", self.negatives, "must be 1 or more", try_instead=USUAL[self.loss] or 1)
+        check(enough, "negatives", self.negatives, "must be 1 or more", try_instead=USUAL.get(self.loss) or 1)
         check(self.temperature > 0, "temperature", self.temperature, "must be above 0", try_instead=0.15)
         check(self.l2 >= 0, "l2", self.l2, "must be 0 or more", try_instead=1e-4)
         unit = self.cosine or self.loss not in COSINE

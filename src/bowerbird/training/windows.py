@@ -27,7 +27,7 @@ class WindowBatches:
     """
 
     def __init__(self, train: Interactions, config: WindowConfig, *, seed: int, device: str) -> None:
-        self.config, self.seed, self.device, self._train = config, seed, device, train
+        self.config, self.seed, self.device, self._train = config.settled(train.n_items), seed, device, train
         self.n_items = train.n_items
         offsets, order = train.by_user
         good = train.signed_weight[order] > 0
