@@ -30,6 +30,7 @@ from graph import _files
 HERE = Path(__file__).parent
 PINS = {  # RecBole 1.2.1 uses functions that later numpy and scipy no longer have
     "recbole": ["torch==2.13.0", "recbole==1.2.1", "numpy==1.26.4", "pandas==2.1.4", "scipy==1.11.4", "setuptools<81"],
+    "rectools": ["torch==2.13.0", "rectools[torch]==0.19.0"],
     "fuxictr": ["torch==2.13.0", "fuxictr==2.3.10", "scikit-learn"],
 }
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bowerbird.nn.attention import Attention, Block
+from bowerbird.nn.attention import Attention, AttentionConfig, Block
 
 
 def test_a_step_by_hand() -> None:
@@ -20,7 +20,7 @@ def test_a_step_by_hand() -> None:
 
 
 def test_nobody_sees_the_future_or_a_neighbour() -> None:
-    block = Block(Attention(8, 2), 8, 0.0, 16).eval()
+    block = Block(AttentionConfig(dim=8, dropout=0.0)).eval()
     x = torch.randn(3, 6, 8)
     before = block(x)
     other = x.clone()
@@ -32,7 +32,7 @@ def test_nobody_sees_the_future_or_a_neighbour() -> None:
 
 
 def test_from_both_sides_only_what_is_there_is_seen() -> None:
-    block = Block(Attention(8, 2), 8, 0.0, 16).eval()
+    block = Block(AttentionConfig(dim=8, dropout=0.0)).eval()
     x, seen = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     before = block(x, seen)
     other = x.clone()

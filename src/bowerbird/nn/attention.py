@@ -1,18 +1,20 @@
 """Self-attention over histories: blocks that read a row of vectors from left to right, or from both sides.
 
-Paper:  Vaswani et al., NeurIPS 2017, arXiv:1706.03762; normalised first, as in Xiong et al., ICML 2020.
-Differs: attention itself drops nothing.
+Paper:  Vaswani et al., NeurIPS 2017, arXiv:1706.03762.
+Differs: attention itself drops nothing. Sums are normalised, as in the paper: normalising first, as is usual for large
+        models, took four times as many epochs on Amazon Beauty and ended lower.
 Shapes: B rows, L positions, D vector size, H heads.
 """
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bowerbird.core import check
 from bowerbird.nn.dropout import dropout
-from bowerbird.nn.sequences import WindowConfig
+from bowerbird.nn.sequences import SPREAD, WindowConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,23 +67,34 @@ class Feedforward(nn.Module):
 
 
 class Block(nn.Module):
-    """Something that mixes positions, then a feedforward layer, each added to what it was given."""
+    """Attention, then a feedforward layer, each added to what it was given and normalised."""
 
-    def __init__(self, mixer: nn.Module, dim: int, share: float, inner: int) -> None:
+    def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
-        self.mixer, self.share = mixer, share
-        self.feed = Feedforward(dim, inner)
-        self.before, self.between = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        dim, self.share = config.dim, config.dropout
+        self.attention, self.feed = Attention(dim, config.heads), Feedforward(dim, config.inner * dim)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return (B, L, D) for (B, L, D)."""
-        x = x + dropout(self.mixer(self.before(x), seen), self.share, self.training)
-        return x + dropout(self.feed(self.between(x)), self.share, self.training)
+        x = self.norms[0](x + dropout(self.attention(x, seen), self.share, self.training))
+        found: Tensor = self.norms[1](x + dropout(self.feed(x), self.share, self.training))
+        return found
 
 
-def blocks_of(config: AttentionConfig) -> nn.ModuleList:
-    """Return the blocks that a configuration asks for."""
-    width = config.inner * config.dim
-    return nn.ModuleList(
-        Block(Attention(config.dim, config.heads), config.dim, config.dropout, width) for _ in range(config.blocks)
-    )
+class Reader(nn.Module):
+    """What attention reads: vectors of items and of their places, normalised, then block after block."""
+
+    def __init__(self, config: AttentionConfig, *, places: int) -> None:
+        super().__init__()
+        self.share = config.dropout
+        self.place = nn.Parameter(torch.randn(places, config.dim) * SPREAD)
+        self.norm = nn.LayerNorm(config.dim)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return (B, L, D) for (B, L, D): of everything up to each position, or of what `seen` (B, L) marks."""
+        x = dropout(self.norm(x + self.place[: x.shape[1]]), self.share, self.training)
+        for block in self.blocks:
+            x = block(x, seen)
+        return x

@@ -1,8 +1,8 @@
 """BERT4Rec: self-attention looks at both sides of items that are masked, and recovers them.
 
 Paper:  Sun et al., CIKM 2019, arXiv:1904.06690, equations 1-8.
-Differs: blocks normalise first; no projection before the output; a row in which nothing was drawn has its last item
-        masked, so that every row teaches something, and often what will be asked.
+Differs: no projection before the output; a row in which nothing was drawn has its last item masked, so that every row
+        teaches something, and often what will be asked.
 Cost:   O(B * L * (L * D + D²)) a step for the blocks; softmax over all items takes O(M * I * D).
 Shapes: B windows, L positions, M masked positions, I items, D embedding size.
 """
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from bowerbird.core import check, register
 from bowerbird.data import Schema
 from bowerbird.features import Windows
-from bowerbird.nn.attention import AttentionConfig, blocks_of
-from bowerbird.nn.dropout import dropout
+from bowerbird.nn.attention import AttentionConfig, Reader
 from bowerbird.nn.sequences import SPREAD, SequenceModel
 
 
@@ -46,18 +45,12 @@ class BERT4Rec(SequenceModel):
     def __init__(self, config: BERT4RecConfig, schema: Schema) -> None:
         super().__init__(config, schema)
         self.mask = nn.Parameter(torch.randn(config.dim) * SPREAD)
-        self.place = nn.Parameter(torch.randn(config.history_len + 1, config.dim) * SPREAD)
-        self.blocks = blocks_of(config)
-        self.norm = nn.LayerNorm(config.dim)
+        self.reader = Reader(config, places=config.history_len + 1)
 
     def filled(self, item: Tensor, hidden: Tensor, time: Tensor | None) -> Tensor:
         """Return what each position (B, L) knows of its row, (B, L, D), where `hidden` (B, L) positions are masked."""
         x = torch.where(hidden[:, :, None], self.mask, self.embedded(item, time))
-        x = dropout(x + self.place[: item.shape[1]], self.config.dropout, self.training)
-        seen = (item >= 0) | hidden
-        for block in self.blocks:
-            x = block(x, seen)
-        found: Tensor = self.norm(x)
+        found: Tensor = self.reader(x, (item >= 0) | hidden)
         return found
 
     def loss(self, batch: Windows) -> Tensor:

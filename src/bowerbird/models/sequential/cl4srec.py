@@ -1,7 +1,7 @@
 """CL4SRec: SASRec whose histories, cut, masked or reordered at random, must still be told from those of others.
 
 Paper:  Xie et al., ICDE 2022, arXiv:2010.14395, equations 3-11.
-Differs: the loss of what comes next is a choice; blocks normalise first.
+Differs: the loss of what comes next is a choice.
 Cost:   three times SASRec's blocks, and O(B² * D) for the contrast.
 Shapes: B windows, L positions, I items, D embedding size.
 """
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from bowerbird.core import check, register
 from bowerbird.data import Schema
 from bowerbird.features import Windows
-from bowerbird.nn.attention import AttentionConfig, blocks_of
-from bowerbird.nn.dropout import dropout
+from bowerbird.nn.attention import AttentionConfig, Reader
 from bowerbird.nn.losses import info_nce
 from bowerbird.nn.sequences import SPREAD, SequenceModel
 
@@ -55,19 +54,14 @@ class CL4SRec(SequenceModel):
     def __init__(self, config: CL4SRecConfig, schema: Schema) -> None:
         super().__init__(config, schema)
         self.mask = nn.Parameter(torch.randn(config.dim) * SPREAD)
-        self.place = nn.Parameter(torch.randn(config.history_len, config.dim) * SPREAD)
-        self.blocks = blocks_of(config)
-        self.norm = nn.LayerNorm(config.dim)
+        self.reader = Reader(config, places=config.history_len)
 
     def encode(self, item: Tensor, time: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
         """Return what each position (B, L) knows of its row up to there, (B, L, D); `hidden` ones are masked."""
         x = self.embedded(item, time)
         if hidden is not None:
             x = torch.where(hidden[:, :, None], self.mask, x)
-        x = dropout(x + self.place[: item.shape[1]], self.config.dropout, self.training)
-        for block in self.blocks:
-            x = block(x)
-        found: Tensor = self.norm(x)
+        found: Tensor = self.reader(x)
         return found
 
     def loss(self, batch: Windows) -> Tensor:

@@ -1,23 +1,21 @@
 """SASRec: self-attention reads a history from left to right, and every position foresees the item after it.
 
 Paper:  Kang and McAuley, ICDM 2018, arXiv:1808.09781, equations 1-7.
-Differs: the loss is a choice, the paper's is BCE with one negative; blocks normalise first; positions count from the
-        oldest event that the model sees.
+Differs: the loss is a choice, the paper's is BCE with one negative; sums are normalised, not what is added; positions
+        count from the oldest event that the model sees.
 Cost:   O(B * L * (L * D + D²)) a step for the blocks; softmax over all items takes O(B * L * I * D).
 Shapes: B windows, L positions, I items, D embedding size.
 """
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bowerbird.core import register
 from bowerbird.data import Schema
 from bowerbird.features import Windows
-from bowerbird.nn.attention import AttentionConfig, blocks_of
-from bowerbird.nn.dropout import dropout
-from bowerbird.nn.sequences import SPREAD, SequenceModel
+from bowerbird.nn.attention import AttentionConfig, Reader
+from bowerbird.nn.sequences import SequenceModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +37,9 @@ class SASRec(SequenceModel):
 
     def __init__(self, config: SASRecConfig, schema: Schema) -> None:
         super().__init__(config, schema)
-        self.place = nn.Parameter(torch.randn(config.history_len, config.dim) * SPREAD)
-        self.blocks = blocks_of(config)
-        self.norm = nn.LayerNorm(config.dim)
+        self.reader = Reader(config, places=config.history_len)
 
     def encode(self, item: Tensor, time: Tensor | None = None) -> Tensor:
         """Return what each position (B, L) knows of its row up to there, (B, L, D)."""
-        x = self.embedded(item, time) + self.place[: item.shape[1]]
-        x = dropout(x, self.config.dropout, self.training)
-        for block in self.blocks:
-            x = block(x)
-        found: Tensor = self.norm(x)
+        found: Tensor = self.reader(self.embedded(item, time))
         return found
