@@ -8,8 +8,6 @@ The setting is COMMON of `_ctr_settings.py` (d 16, MLP 128-128-128, dropout 0.2,
 import argparse
 import hashlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,13 +18,11 @@ import polars as pl
 
 import _shared
 from _ctr_settings import COMMON
-from bowerbird.core import BowerbirdError
 from bowerbird.core.ids import encode
 from bowerbird.data import load_rows
 from bowerbird.data.named import cache_folder
-from peers import environment
+from peers import child, environment
 
-HERE = Path(__file__).parent
 SCRIPTS = {"recbole": "_peer_recbole_ctr.py", "fuxictr": "_peer_fuxictr.py"}
 FIELDS, VALUES, NUMBERS, ROWS = 26, 40_000, 13, 400_000  # of the table in Criteo's shape
 
@@ -73,10 +69,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "folder": scratch, "model": options.model, "settings": settings, "seed": 0, "mode": "speed",
             "threads": options.threads, "batches": options.peer_batches,
         }  # fmt: skip
-        ours = _child(sys.executable, "_peer_bowerbird_ctr.py", spec)
+        ours = child(sys.executable, "_peer_bowerbird_ctr.py", spec)
         peers = {}
         for peer in options.peers.split(",") if options.peers else []:
-            theirs = _child(str(environment(peer, Path(options.peers_home))), SCRIPTS[peer], spec)
+            theirs = child(str(environment(peer, Path(options.peers_home))), SCRIPTS[peer], spec)
             peers[peer] = theirs | {"ratio": theirs["epoch"] / ours["epoch"]}
     return {
         "benchmark": "ctr_speed",
@@ -95,18 +91,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "memory_mb": ours["memory_mb"],
         "peers": peers,
     }
-
-
-def _child(python: str, script: str, spec: dict[str, Any]) -> dict[str, Any]:
-    words = [python, str(HERE / script), json.dumps(spec)]
-    threads = {"OMP_NUM_THREADS": str(spec["threads"]), "MKL_NUM_THREADS": str(spec["threads"])}
-    ran = subprocess.run(
-        words, cwd=spec["folder"], capture_output=True, text=True, check=False, env=os.environ | threads
-    )
-    if ran.returncode:
-        raise BowerbirdError(f"{script} failed: {ran.stderr.strip().splitlines()[-3:]}")
-    figures: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
-    return figures
 
 
 if __name__ == "__main__":

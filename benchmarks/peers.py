@@ -69,12 +69,15 @@ def _write(parts: Split, folder: Path) -> str:
     return _shared.sha256(paths)
 
 
-def _child(python: str, script: str, spec: dict[str, Any]) -> dict[str, Any]:
-    spec = spec | {"started": time.time()}
-    words = [python, str(HERE / script), json.dumps(spec)]
-    ran = subprocess.run(words, cwd=spec["folder"], capture_output=True, text=True, check=False)  # RecBole logs there
+def child(python: str, script: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Run a script of this folder in a process of its own, in the folder that `spec` names; return what it printed."""
+    words = [python, str(HERE / script), json.dumps(spec | {"started": time.time()})]
+    threads = {name: str(spec["threads"]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if "threads" in spec}
+    ran = subprocess.run(  # RecBole logs there
+        words, cwd=spec["folder"], capture_output=True, text=True, check=False, env=os.environ | threads
+    )
     if ran.returncode:
-        raise BowerbirdError(f"{script} failed: {ran.stderr.strip().splitlines()[-1:]}")
+        raise BowerbirdError(f"{script} failed: {ran.stderr.strip().splitlines()[-3:]}")
     figures: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
     return figures
 
@@ -89,13 +92,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "folder": scratch, "model": options.model, "threads": options.threads, "seed": 0, "reach": 0.0,
             "epochs": options.epochs, "batches": options.peer_batches,
         }  # fmt: skip
-        ours = _child(sys.executable, "_peer_bowerbird.py", spec)
+        ours = child(sys.executable, "_peer_bowerbird.py", spec)
         epochs = options.reach or options.epochs
-        theirs = _child(python, f"_peer_{options.peer}.py", spec | {"epochs": epochs, "batches": options.peer_batches})
+        theirs = child(python, f"_peer_{options.peer}.py", spec | {"epochs": epochs, "batches": options.peer_batches})
         reach = None
         if options.reach:
             target = theirs["curve"][-1]["recall@20"]
-            reach = _child(sys.executable, "_peer_bowerbird.py", spec | {"reach": target}) | {"target": target}
+            reach = child(sys.executable, "_peer_bowerbird.py", spec | {"reach": target}) | {"target": target}
     peer = {key: value for key, value in theirs.items() if key not in ("curve", "users")}
     row: dict[str, Any] = {
         "benchmark": "peers",

@@ -8,8 +8,6 @@ anomaly detection, which importing its models turns on, turned off again.
 
 import hashlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from argparse import Namespace
@@ -20,13 +18,11 @@ import polars as pl
 
 import _shared
 from bowerbird import split
-from bowerbird.core import BowerbirdError
 from bowerbird.data import REGISTRY, load
 from bowerbird.data.named import cache_folder
-from peers import environment
+from peers import child, environment
 from sequential import histories
 
-HERE = Path(__file__).parent
 PEERS = {  # script, environment, mode
     "rectools": ("_peer_rectools.py", "rectools", "speed"),
     "recbole": ("_peer_recbole_seq.py", "recbole", "speed"),
@@ -50,7 +46,7 @@ def measure(options: Namespace) -> dict[str, Any]:
         digest = _shared.sha256([Path(scratch) / "train.csv"])
         (Path(scratch) / "seq").mkdir()
         spec = {"folder": scratch, "settings": settings, "seed": 0, "threads": options.threads, "mode": "speed"}
-        ours = _child(sys.executable, "_peer_bowerbird_seq.py", spec)
+        ours = child(sys.executable, "_peer_bowerbird_seq.py", spec)
         peers = {}
         for peer in options.peers.split(",") if options.peers else []:
             script, where, mode = PEERS[peer]
@@ -58,7 +54,7 @@ def measure(options: Namespace) -> dict[str, Any]:
             folder = str(Path(scratch) / "seq") if where == "recbole" else scratch
             if where == "recbole":
                 table.write_csv(Path(folder) / "train.csv")
-            theirs = _child(str(environment(where, Path(options.peers_home))), script, spec | more | {"folder": folder})
+            theirs = child(str(environment(where, Path(options.peers_home))), script, spec | more | {"folder": folder})
             peers[peer] = theirs | {"ratio": ours["rows_per_s"] / theirs["rows_per_s"]}
     return {
         "benchmark": "sequential_speed",
@@ -76,18 +72,6 @@ def measure(options: Namespace) -> dict[str, Any]:
         "memory_mb": ours["memory_mb"],
         "peers": peers,
     }
-
-
-def _child(python: str, script: str, spec: dict[str, Any]) -> dict[str, Any]:
-    words = [python, str(HERE / script), json.dumps(spec)]
-    threads = {"OMP_NUM_THREADS": str(spec["threads"]), "MKL_NUM_THREADS": str(spec["threads"])}
-    ran = subprocess.run(
-        words, cwd=spec["folder"], capture_output=True, text=True, check=False, env=os.environ | threads
-    )
-    if ran.returncode:
-        raise BowerbirdError(f"{script} failed: {ran.stderr.strip().splitlines()[-3:]}")
-    figures: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
-    return figures
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def test_our_side_trains_and_evaluates_in_a_process_of_its_own(folder: Path, tmp
     parts = peers.parts_of(str(folder))
     peers._write(parts, scratch)
     spec = {"folder": str(scratch), "model": model, "threads": 1, "seed": 0, "reach": 0.0, "epochs": 2, "batches": 0}
-    ours = peers._child(sys.executable, "_peer_bowerbird.py", spec)
+    ours = peers.child(sys.executable, "_peer_bowerbird.py", spec)
     assert ours["users"] == 40
     assert 0 < ours["first_result"] < 60
     assert 0 < ours["metrics"]["recall@20"] <= 1
@@ -52,9 +52,9 @@ def test_our_side_stops_where_the_mark_is_reached(folder: Path, tmp_path: Path) 
     scratch = tmp_path / "scratch"
     peers._write(peers.parts_of(str(folder)), scratch)
     spec = {"folder": str(scratch), "model": "mf", "threads": 1, "seed": 0, "reach": 0.05, "epochs": 2, "batches": 0}
-    assert peers._child(sys.executable, "_peer_bowerbird.py", spec)["recall@20"] >= 0.05
+    assert peers.child(sys.executable, "_peer_bowerbird.py", spec)["recall@20"] >= 0.05
 
 
 def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(BowerbirdError, match=r"^_peer_bowerbird\.py failed: .*KeyError"):
-        peers._child(sys.executable, "_peer_bowerbird.py", {"folder": str(tmp_path)})
+        peers.child(sys.executable, "_peer_bowerbird.py", {"folder": str(tmp_path)})
