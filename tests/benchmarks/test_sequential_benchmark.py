@@ -31,7 +31,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def run(path: Path, *words: str) -> int:
-    options = _shared.parser("").parse_args(["--data", str(path), "--threads", "1", *SMALL, *words])
+    options = sequential.options_of(["--data", str(path), "--threads", "1", *SMALL, *words])
     return _shared.main(options, sequential.measure)
 
 
@@ -53,6 +53,16 @@ def test_test_follows_the_validation_event(file: Path, results: Path) -> None:
     assert "part=test" in row["protocol"]
     assert look["metrics"] == row["metrics"]
     assert row["metrics"]["hr@10"] > 0.5
+
+
+def test_repeats_are_kept_where_asked(tmp_path: Path, last_row: LastRow) -> None:
+    path = tmp_path / "Songs.txt"
+    path.write_text("\n".join(f"{user} 1 2 1 2 1 2 1 2 1 2" for user in range(30)) + "\n")
+    assert run(path, "--model", "gru4rec", "--repeats", "keep", "--json") == 0
+    row = last_row()
+    assert "repeats=keep" in row["protocol"]
+    assert row["metrics"]["hr@10"] == 1.0
+    assert run(path, "--model", "gru4rec", "--json") == 2  # nothing is left to ask
 
 
 def test_the_table_fails_under_a_bar(
