@@ -9,7 +9,7 @@ from bowerbird.nn.attention import Attention, AttentionConfig, Block
 
 
 def test_a_step_by_hand() -> None:
-    step = Attention(1, 1, places=2)
+    step = Attention(1, 1)
     step.project.weight.data = torch.tensor([[1.0], [2.0], [3.0]])  # q = x, k = 2 x, v = 3 x
     step.project.bias.data = torch.zeros(3)
     step.out.weight.data, step.out.bias.data = torch.tensor([[10.0]]), torch.tensor([1.0])
@@ -19,19 +19,8 @@ def test_a_step_by_hand() -> None:
     assert found == pytest.approx([10 * 3 + 1, 10 * (share * 3 + (1 - share) * 6) + 1])
 
 
-def test_what_was_long_ago_may_count_less() -> None:
-    step = Attention(1, 1, places=3)
-    step.project.weight.data = torch.tensor([[0.0], [0.0], [1.0]])  # all fit alike: only places decide
-    step.project.bias.data = torch.zeros(3)
-    step.out.weight.data, step.out.bias.data = torch.ones(1, 1), torch.zeros(1)
-    step.ago.data = torch.tensor([[9.0, 9.0, 0.0, -1.0, -2.0]])  # two and one later, now, one and two ago
-    found = step(torch.tensor([[[1.0], [2.0], [4.0]]]), None)[0, :, 0].tolist()
-    one, two = math.exp(-1), math.exp(-2)
-    assert found == pytest.approx([1.0, (2 + one) / (1 + one), (4 + 2 * one + two) / (1 + one + two)])
-
-
 def test_nobody_sees_the_future_or_a_neighbour() -> None:
-    block = Block(AttentionConfig(dim=8, dropout=0.0), places=6).eval()
+    block = Block(AttentionConfig(dim=8, dropout=0.0)).eval()
     x = torch.randn(3, 6, 8)
     before = block(x)
     other = x.clone()
@@ -43,7 +32,7 @@ def test_nobody_sees_the_future_or_a_neighbour() -> None:
 
 
 def test_from_both_sides_only_what_is_there_is_seen() -> None:
-    block = Block(AttentionConfig(dim=8, dropout=0.0), places=6).eval()
+    block = Block(AttentionConfig(dim=8, dropout=0.0)).eval()
     x, seen = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     before = block(x, seen)
     other = x.clone()

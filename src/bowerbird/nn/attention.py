@@ -34,26 +34,21 @@ class AttentionConfig(WindowConfig):
 
 
 class Attention(nn.Module):
-    """Each position gathers what the positions it may see hold for it, and by how long ago they were."""
+    """Each position gathers what the positions it may see hold for it."""
 
-    def __init__(self, dim: int, heads: int, *, places: int) -> None:
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.project = nn.Linear(dim, 3 * dim)  # queries, keys and values in one product
         self.out = nn.Linear(dim, dim)
-        self.ago = nn.Parameter(torch.zeros(heads, 2 * places - 1))  # by places, from the farthest later one on
 
     def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Return (B, L, D) for (B, L, D): of everything up to each position, or of what `seen` (B, L) marks."""
         query, key, value = self.project(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        place = torch.arange(x.shape[1], device=x.device)
-        ago = place[:, None] - place
-        bias = self.ago[:, ago + self.ago.shape[1] // 2]
         if seen is None:
-            bias = bias.masked_fill(ago < 0, -torch.inf)
+            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         else:
-            bias = bias.masked_fill(~seen[:, None, None], -torch.inf)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None])
         found: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return found
 
@@ -74,10 +69,10 @@ class Feedforward(nn.Module):
 class Block(nn.Module):
     """Attention, then a feedforward layer, each added to what it was given and normalised."""
 
-    def __init__(self, config: AttentionConfig, *, places: int) -> None:
+    def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         dim, self.share = config.dim, config.dropout
-        self.attention, self.feed = Attention(dim, config.heads, places=places), Feedforward(dim, config.inner * dim)
+        self.attention, self.feed = Attention(dim, config.heads), Feedforward(dim, config.inner * dim)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -95,7 +90,7 @@ class Reader(nn.Module):
         self.share = config.dropout
         self.place = nn.Parameter(torch.randn(places, config.dim) * SPREAD)
         self.norm = nn.LayerNorm(config.dim)
-        self.blocks = nn.ModuleList(Block(config, places=places) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return (B, L, D) for (B, L, D): of everything up to each position, or of what `seen` (B, L) marks."""

@@ -70,7 +70,7 @@ class BSABlock(nn.Module):
     def __init__(self, config: BSARecConfig) -> None:
         super().__init__()
         self.config = config
-        self.filter, self.attention = Filter(config), Attention(config.dim, config.heads, places=config.history_len)
+        self.filter, self.attention = Filter(config), Attention(config.dim, config.heads)
         self.feed = Feedforward(config.dim, config.inner * config.dim)
         self.norms = nn.ModuleList(nn.LayerNorm(config.dim) for _ in range(3))
 
