@@ -33,14 +33,22 @@ class AttentionConfig(WindowConfig):
         check(self.inner >= 1, "inner", self.inner, "must be 1 or more", try_instead=4)
 
 
+def linear(n_in: int, n_out: int) -> nn.Linear:
+    """Return a layer that begins small, so that what it is added to counts most at first."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.normal_(layer.weight, std=SPREAD)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Attention(nn.Module):
     """Each position gathers what the positions it may see hold for it."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.project = nn.Linear(dim, 3 * dim)  # queries, keys and values in one product
-        self.out = nn.Linear(dim, dim)
+        self.project = linear(dim, 3 * dim)  # queries, keys and values in one product
+        self.out = linear(dim, dim)
 
     def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Return (B, L, D) for (B, L, D): of everything up to each position, or of what `seen` (B, L) marks."""
@@ -58,7 +66,7 @@ class Feedforward(nn.Module):
 
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
-        self.wide, self.out = nn.Linear(dim, inner), nn.Linear(inner, dim)
+        self.wide, self.out = linear(dim, inner), linear(inner, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, D) for (B, L, D)."""
