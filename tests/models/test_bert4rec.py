@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from bowerbird.data import Schema
-from bowerbird.features import Windows
-from bowerbird.models.sequential.bert4rec import BERT4Rec, BERT4RecConfig, _whole
+from bowerbird.features import Context, Ragged, Windows
+from bowerbird.models.sequential.bert4rec import BERT4Rec, BERT4RecConfig, behind
 
 
 def made(**settings: float) -> BERT4Rec:
@@ -26,9 +26,20 @@ def test_a_masked_item_is_hidden_and_both_sides_are_seen() -> None:
 
 def test_windows_get_their_last_target_back() -> None:
     item = torch.tensor([[1, 2, 3], [4, 5, -1], [6, -1, -1]])
-    target = torch.tensor([[2, 3, 7], [5, 8, -1], [-1, -1, -1]])  # what follows 6 is not to be foreseen
-    batch = Windows(torch.arange(3), item, target, torch.ones(3), torch.empty(0, dtype=torch.int64))
-    assert _whole(batch)[0].tolist() == [[1, 2, 3, 7], [4, 5, 8, -1], [6, -1, -1, -1]]
+    time = torch.tensor([[10, 20, 30], [40, 50, 99], [60, 99, 99]])
+    last = torch.tensor([[7], [8], [-1]])  # what follows 6 is not to be foreseen
+    whole, moments, length = behind(item, time, last)
+    assert whole.tolist() == [[1, 2, 3, 7], [4, 5, 8, -1], [6, -1, -1, -1]]
+    assert moments is not None
+    assert [row[int(end)] for row, end in zip(moments.tolist(), length, strict=True)] == [30, 50, 60]
+
+
+def test_a_neighbours_times_change_nothing() -> None:
+    model = made(time_gaps=True, time_of_day=True)
+    item, time = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 7_000, 90_000, 5_000, 400_000])
+    both = Context(torch.tensor([-1, -1]), Ragged(torch.tensor([0, 2, 5]), item, time=time))
+    alone = Context(torch.tensor([-1]), Ragged(torch.tensor([0, 2]), item[:2], time=time[:2]))
+    torch.testing.assert_close(model.query(both)[:1], model.query(alone))
 
 
 def test_every_row_teaches_and_padding_does_not() -> None:

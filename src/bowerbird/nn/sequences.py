@@ -167,10 +167,10 @@ class SequenceModel(DotProduct):
         found = item.new_empty((len(item), self.config.dim), dtype=self.item.dtype)
         size = (4 * torch.log2(length.clamp(min=1))).ceil().long()  # a fifth longer at most: little is padding
         for one in torch.unique(size).tolist():
-            rows = (size == one).nonzero()[:, 0]
-            longest = max(1, int(length[rows].amax()))
-            near = None if time is None else time[rows, :longest]
-            found[rows] = self.answer(item[rows, :longest], near)
+            alike = (size == one).nonzero()[:, 0]
+            longest = max(1, int(length[alike].amax()))
+            near = None if time is None else time[alike, :longest]
+            found[alike] = self.answer(item[alike, :longest], near)
         return self.config.scaled(found)
 
     def item_vectors(self) -> Tensor:

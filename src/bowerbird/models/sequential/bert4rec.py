@@ -55,7 +55,8 @@ class BERT4Rec(SequenceModel):
 
     def loss(self, batch: Windows) -> Tensor:
         """Return the mean loss over the masked items of each window (B,)."""
-        item, time = _whole(batch)
+        ends = (batch.item >= 0).sum(dim=1, keepdim=True) - 1
+        item, time, _ = behind(batch.item, batch.time, batch.target.gather(1, ends))
         there = item >= 0
         length = there.sum(dim=1, keepdim=True)
         hidden = (torch.rand(item.shape, device=item.device) < self.config.masked) & there
@@ -65,17 +66,19 @@ class BERT4Rec(SequenceModel):
 
     def answer(self, item: Tensor, time: Tensor | None) -> Tensor:
         """Return what stands at a mask behind the end of each row (B, L), (B, D)."""
-        item = torch.cat([item, torch.full_like(item[:, :1], -1)], dim=1)
-        time = None if time is None else torch.cat([time, time[:, -1:]], dim=1)
-        length = (item >= 0).sum(dim=1)
-        hidden = torch.arange(item.shape[1], device=item.device) == length[:, None]
-        return self.filled(item, hidden, time)[torch.arange(len(item), device=item.device), length]
+        item, time, length = behind(item, time, torch.full_like(item[:, :1], -1))
+        hidden = torch.arange(item.shape[1], device=item.device) == length
+        return self.filled(item, hidden, time)[torch.arange(len(item), device=item.device), length[:, 0]]
 
 
-def _whole(batch: Windows) -> tuple[Tensor, Tensor | None]:
-    """Return items, and times, of windows with their last target behind them (B, L+1)."""
-    length = (batch.item >= 0).sum(dim=1, keepdim=True)
-    item = torch.cat([batch.item, torch.full_like(batch.item[:, :1], -1)], dim=1)
-    item = item.scatter(1, length, batch.target.gather(1, (length - 1).clamp(min=0)))
-    time = None if batch.time is None else torch.cat([batch.time, batch.time[:, -1:]], dim=1)
-    return item, time
+def behind(item: Tensor, time: Tensor | None, last: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return rows (B, L+1) with `last` (B, 1) behind their ends, at the time of what is before it, and lengths (B, 1).
+
+    Rows of no item have theirs in front, at any time.
+    """
+    length = (item >= 0).sum(dim=1, keepdim=True)
+    item = torch.cat([item, torch.full_like(item[:, :1], -1)], dim=1).scatter(1, length, last)
+    if time is not None:
+        moment = time.gather(1, (length - 1).clamp(min=0))
+        time = torch.cat([time, time[:, -1:]], dim=1).scatter(1, length, moment)
+    return item, time, length
