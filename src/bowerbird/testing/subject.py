@@ -32,7 +32,7 @@ from bowerbird.recommender import Predictor, Recommender, fit
 from bowerbird.testing.halves import COLUMNS, halves, halves_as_rows
 
 SMALL = {"dim": 16, "epochs": 60, "batch_size": 256, "negatives": 16, "history_len": 12}  # where a config has the key
-SMALL_WINDOWS = {"batch_size": 64}  # positions, where histories are cut into windows
+SMALL_WINDOWS = {"batch_size": 64, "learning_rate": 0.01, "patience": 30, "plateau": 1.0}  # of models of histories
 SMALL_ROWS = {"dim": 8, "epochs": 10, "patience": 10, "learning_rate": 0.02, "hidden": (16,), "cin": (8, 8),
               "attention_dim": 16, "attention_layers": 1, "attention_hidden": (8,)}  # of rankers  # fmt: skip
 

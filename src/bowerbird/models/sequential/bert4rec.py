@@ -35,7 +35,7 @@ class BERT4RecConfig(AttentionConfig):
     config=BERT4RecConfig,
     batches=Windows,
     tags=("sequential", "retriever", "trained", "cold-user"),
-    search={"dim": (32, 256), "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "masked": (0.1, 0.6)},
+    search={"dim": [32, 64, 128, 256], "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "masked": (0.1, 0.6)},
 )
 class BERT4Rec(SequenceModel):
     """Scores an item by the dot product of its vector with what stands at a mask behind the history."""

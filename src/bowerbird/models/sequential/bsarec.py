@@ -89,7 +89,12 @@ class BSABlock(nn.Module):
     config=BSARecConfig,
     batches=Windows,
     tags=("sequential", "retriever", "trained", "cold-user"),
-    search={"dim": (32, 256), "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "alpha": [0.1, 0.3, 0.5, 0.7, 0.9]},
+    search={
+        "dim": [32, 64, 128, 256],
+        "learning_rate": (3e-4, 3e-3),
+        "dropout": (0.1, 0.6),
+        "alpha": [0.1, 0.3, 0.5, 0.7, 0.9],
+    },
 )
 class BSARec(SequenceModel):
     """Scores an item by the dot product of its vector with what the last position has gathered."""

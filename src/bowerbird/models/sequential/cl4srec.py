@@ -44,7 +44,7 @@ class CL4SRecConfig(AttentionConfig):
     config=CL4SRecConfig,
     batches=Windows,
     tags=("sequential", "contrastive", "retriever", "trained", "cold-user"),
-    search={"dim": (32, 256), "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "contrast": (0.01, 1.0)},
+    search={"dim": [32, 64, 128, 256], "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "contrast": (0.01, 1.0)},
 )
 class CL4SRec(SequenceModel):
     """Scores an item by the dot product of its vector with what the last position has gathered."""

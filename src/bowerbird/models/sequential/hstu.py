@@ -59,7 +59,7 @@ class Gathering(nn.Module):
     config=HSTUConfig,
     batches=Windows,
     tags=("sequential", "retriever", "trained", "cold-user"),
-    search={"dim": (32, 256), "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "blocks": [1, 2, 4]},
+    search={"dim": [32, 64, 128, 256], "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "blocks": [1, 2, 4]},
 )
 class HSTU(SequenceModel):
     """Scores an item by the dot product of its vector with what the last position has gathered."""

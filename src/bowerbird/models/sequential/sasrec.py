@@ -28,7 +28,7 @@ class SASRecConfig(AttentionConfig):
     config=SASRecConfig,
     batches=Windows,
     tags=("sequential", "retriever", "trained", "cold-user"),
-    search={"dim": (32, 256), "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "blocks": [1, 2, 3]},
+    search={"dim": [32, 64, 128, 256], "learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.6), "blocks": [1, 2, 3]},
 )
 class SASRec(SequenceModel):
     """Scores an item by the dot product of its vector with what the last position has gathered."""
