@@ -105,6 +105,14 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def seeds(text: str) -> list[int]:
+    """Return numbers that stand in a text with commas between them."""
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise BowerbirdError(f"--seeds is {text!r}; write numbers with commas, such as 0,1,2.") from None
+
+
 def peak_memory_mb() -> float:
     """Return the largest resident size of this process so far."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -24,7 +24,7 @@ import polars as pl
 
 import _shared
 from bowerbird import Recipe, RunOptions, evaluate, read, search, split
-from bowerbird.core import ConfigError, DataError, ModelConfig, build, lookup
+from bowerbird.core import DataError, ModelConfig, build, lookup
 from bowerbird.data import Split
 from bowerbird.recommender import Recommender
 
@@ -54,10 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     path = _file(Path(options.data))
     lines = pl.read_csv(path, separator=" ", has_header=False, new_columns=["user", "item"])
     parts = split(read(lines), "leave-one-out")
-    try:
-        seeds = [int(seed) for seed in options.seeds.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds is {options.seeds!r}; write numbers with commas, such as 0,1,2.") from None
+    seeds = _shared.seeds(options.seeds)
     limit, started = _shared.Limit(options.limit_seconds), time.perf_counter()
     config, tried, cut = _searched(options, _config(options), parts)
     searched = time.perf_counter() - started

@@ -156,7 +156,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     config = config_of(model, options)
     limit = _shared.Limit(options.limit_seconds)
     runs = []
-    for seed in (int(one) for one in options.seeds.split(",")):
+    for seed in _shared.seeds(options.seeds):
         run = RunOptions(seed=seed, threads=options.threads, progress=not options.json)
         started = time.perf_counter()
         fitted = problem.fit(config, run, limit)
@@ -226,7 +226,7 @@ def _row(
         "protocol": f"{problem.protocol} part={options.report} rows={runs[0]['rows']} select=valid",
         "report": options.report,
         **({"columns": Path(options.columns).read_text()} if options.columns else {}),
-        "seeds": [int(one) for one in options.seeds.split(",")],
+        "seeds": _shared.seeds(options.seeds),
         "metrics": {name: mean(run["metrics"][name] for run in runs) for name in names},
         "intervals": {name: list(pair) for name, pair in runs[0]["intervals"].items() if name in ("auc", "logloss")},
         "seconds": {key: sum(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]},

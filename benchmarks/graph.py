@@ -17,7 +17,7 @@ from typing import Any
 
 import _shared
 from bowerbird import Recipe, RunOptions, evaluate, read, split
-from bowerbird.core import ConfigError, DataError, build, lookup
+from bowerbird.core import DataError, build, lookup
 from bowerbird.recommender import Recommender
 
 METRICS = ("recall@20", "ndcg@20")
@@ -53,10 +53,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         config = build(type(recipe.model), asdict(recipe.model) | changes)
     else:
         config = build(lookup(options.model).config, changes)
-    try:
-        seeds = [int(seed) for seed in options.seeds.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds is {options.seeds!r}; write numbers with commas, such as 0,1,2.") from None
+    seeds = _shared.seeds(options.seeds)
     limit = _shared.Limit(options.limit_seconds)
     runs = []
     for seed in seeds:

@@ -28,7 +28,7 @@ import polars as pl
 
 import _shared
 from bowerbird import RunOptions, evaluate, read, split
-from bowerbird.core import ConfigError, build, lookup
+from bowerbird.core import build, lookup
 from bowerbird.data import REGISTRY, Interactions, load
 from bowerbird.recommender import Recommender
 
@@ -84,10 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     parts = split(events, options.split)
     name = DEFAULT if options.model == "default" else options.model
     config = build(lookup(name).config, _shared.settings(options.set), where="--set")
-    try:
-        seeds = [int(seed) for seed in options.seeds.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds is {options.seeds!r}; write numbers with commas, such as 0,1,2.") from None
+    seeds = _shared.seeds(options.seeds)
     limit = _shared.Limit(options.limit_seconds)
     runs = []
     for seed in seeds:

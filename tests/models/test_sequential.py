@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 import bowerbird.models  # noqa: F401  fills the registry
-from bowerbird.core import ConfigError, build, entries, lookup
+from bowerbird.core import ConfigError, RunOptions, build, entries, lookup
 from bowerbird.data import Schema
 from bowerbird.features import Context, Ragged, Windows
 from bowerbird.nn.sequences import SequenceModel
+from bowerbird.recommender import Recommender
 
 NAMES = [one.name for one in entries() if "sequential" in one.tags]
 FORWARD = [name for name in NAMES if name != "bert4rec"]  # which read from left to right
@@ -113,9 +114,6 @@ def test_heads_must_divide_the_embedding_size() -> None:
 @pytest.mark.parametrize("name", FORWARD)
 def test_a_change_of_items_is_learnt(name: str, table: Callable[..., object]) -> None:
     """Items follow one another round a circle: what comes next is a matter of order, not of taste."""
-    from bowerbird.core import RunOptions
-    from bowerbird.recommender import Recommender
-
     pairs = [(user, (user + step) % 12) for user in range(60) for step in range(6)]
     past = table(pairs, 60, 12)
     config = build(lookup(name).config, {"dim": 16, "epochs": 60, "batch_size": 64, "learning_rate": 0.01})

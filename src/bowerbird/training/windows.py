@@ -41,6 +41,7 @@ class WindowBatches:
         order = np.argsort(self.length, kind="stable")
         self.user, self.start, self.length = (column[order] for column in (self.user, self.start, self.length))
         self.bounds = _bounds(self.length, config.batch_size)
+        self._drawn = -1, order, order  # an epoch, its order of windows, its order of batches
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch."""
@@ -61,11 +62,6 @@ class WindowBatches:
     def fingerprint(self) -> str:
         """Sha256 of what the rows are cut from."""
         return self._train.fingerprint
-
-    @cached_property
-    def _blocks(self) -> np.ndarray:
-        """Where windows of another length begin, and the end (n+1,)."""
-        return np.flatnonzero(np.r_[True, self.length[1:] != self.length[:-1], True])
 
     def batch(self, epoch: int, step: int, shard: tuple[int, int] = (0, 1)) -> Windows:
         """Return worker `shard[0]`'s rows of a batch that `shard[1]` workers share."""
@@ -96,7 +92,7 @@ class WindowBatches:
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return windows in an order that keeps lengths sorted, and batches in any order."""
-        if getattr(self, "_drawn", (None,))[0] != epoch:
+        if self._drawn[0] != epoch:
             draw = torch_stream(self.seed, "shuffle", epoch)
             lottery = torch.rand(len(self.length), generator=draw).numpy()
             order = np.lexsort([lottery, self.length])
