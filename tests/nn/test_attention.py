@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from bowerbird.nn.attention import Attention, AttentionConfig, Block
+from bowerbird.core import ConfigError
+from bowerbird.nn.attention import Attention, AttentionConfig, Block, Feedforward
 
 
 def test_a_step_by_hand() -> None:
@@ -41,3 +42,12 @@ def test_from_both_sides_only_what_is_there_is_seen() -> None:
     after = block(other, seen)
     assert torch.equal(after[1, :3], before[1, :3])
     assert not torch.isclose(after[0, 0], before[0, 0]).all()
+
+
+def test_the_feedforward_layer_has_the_activation_that_was_asked_for() -> None:
+    x = torch.randn(2, 3, 4)
+    for name, function in (("relu", torch.relu), ("gelu", torch.nn.functional.gelu)):
+        layer = Feedforward(AttentionConfig(dim=4, activation=name))
+        assert torch.equal(layer(x), layer.out(function(layer.wide(x))))
+    with pytest.raises(ConfigError, match="activation is 'tanh'; it must be relu or gelu"):
+        AttentionConfig(activation="tanh")

@@ -6,6 +6,7 @@ Differs: attention itself drops nothing. Sums are normalised, as in the paper, a
 Shapes: B rows, L positions, D vector size, H heads.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from bowerbird.core import check
 from bowerbird.nn.dropout import dropout
 from bowerbird.nn.sequences import SPREAD, WindowConfig
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "gelu": functional.gelu}
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig(WindowConfig):
@@ -24,9 +27,12 @@ class AttentionConfig(WindowConfig):
     blocks: int = 2  # one behind another
     heads: int = 2  # of each block
     inner: int = 4  # width of the feedforward layer, in embedding sizes
+    activation: str = "relu"  # between its two halves: relu, max(0, x), or gelu, x times the normal distribution of x
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        allowed = " or ".join(ACTIVATIONS)
+        check(self.activation in ACTIVATIONS, "activation", self.activation, f"must be {allowed}", try_instead="relu")
         check(self.blocks >= 1, "blocks", self.blocks, "must be 1 or more", try_instead=2)
         fits = self.heads >= 1 and self.dim % self.heads == 0
         check(fits, "heads", self.heads, f"must divide dim ({self.dim})", try_instead=1)
@@ -62,15 +68,16 @@ class Attention(nn.Module):
 
 
 class Feedforward(nn.Module):
-    """Two linear layers with max(0, x) between them, on each position by itself."""
+    """Two linear layers with an activation between them, on each position by itself."""
 
-    def __init__(self, dim: int, inner: int) -> None:
+    def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
-        self.wide, self.out = linear(dim, inner), linear(inner, dim)
+        dim, inner = config.dim, config.inner * config.dim
+        self.wide, self.out, self.activation = linear(dim, inner), linear(inner, dim), ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, D) for (B, L, D)."""
-        found: Tensor = self.out(functional.relu(self.wide(x)))
+        found: Tensor = self.out(self.activation(self.wide(x)))
         return found
 
 
@@ -80,7 +87,7 @@ class Block(nn.Module):
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         dim, self.share = config.dim, config.dropout
-        self.attention, self.feed = Attention(dim, config.heads), Feedforward(dim, config.inner * dim)
+        self.attention, self.feed = Attention(dim, config.heads), Feedforward(config)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -23,6 +23,7 @@ from bowerbird.nn.sequences import SPREAD, SequenceModel
 class BERT4RecConfig(AttentionConfig):
     """How much is masked."""
 
+    activation: str = "gelu"
     masked: float = 0.2  # share of the items that training masks
 
     def __post_init__(self) -> None:

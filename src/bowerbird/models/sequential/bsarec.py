@@ -26,6 +26,7 @@ class BSARecConfig(AttentionConfig):
     """The filter, and its share."""
 
     alpha: float = 0.7  # share of the filter, beside attention
+    activation: str = "gelu"
     frequencies: int = 3  # lowest of the history's, constant included, that count as slow
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class BSABlock(nn.Module):
         super().__init__()
         self.config = config
         self.filter, self.attention = Filter(config), Attention(config.dim, config.heads)
-        self.feed = Feedforward(config.dim, config.inner * config.dim)
+        self.feed = Feedforward(config)
         self.norms = nn.ModuleList(nn.LayerNorm(config.dim) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
