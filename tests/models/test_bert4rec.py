@@ -43,7 +43,7 @@ def test_a_neighbours_times_change_nothing() -> None:
 
 
 def test_every_row_teaches_and_padding_does_not() -> None:
-    model = made(masked=1e-6)
+    model = made(masked=1e-6, last=0.0)
     item, target = torch.tensor([[1, 2, 3], [4, -1, -1]]), torch.tensor([[2, 3, 7], [5, -1, -1]])
     batch = Windows(torch.arange(2), item, target, torch.ones(2), torch.empty(0, dtype=torch.int64))
     found = model.loss(batch)  # nothing is drawn, so the last item of each row is masked
@@ -57,3 +57,12 @@ def test_the_answer_is_that_of_a_mask_behind_the_end() -> None:
     found = model.answer(torch.tensor([[1, 2, 3], [4, -1, -1]]), None)
     hidden = torch.tensor([[False, True]])
     torch.testing.assert_close(found[1], model.filled(torch.tensor([[4, -1]]), hidden, None)[0, 1])
+
+
+def test_rows_whose_last_item_alone_is_masked_are_told_nothing_else() -> None:
+    item, target = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 7]])
+    batch = Windows(torch.arange(1), item, target, torch.ones(1), torch.empty(0, dtype=torch.int64))
+    model = made(masked=0.9, last=1.0)
+    hidden = torch.tensor([[False, False, False, True]])
+    log = torch.log_softmax(model.filled(torch.tensor([[1, 2, 3, 7]]), hidden, None)[0, 3] @ model.item.T, dim=0)
+    torch.testing.assert_close(model.loss(batch)[0], -log[7])

@@ -2,7 +2,8 @@
 
 Paper:  Sun et al., CIKM 2019, arXiv:1904.06690, equations 1-8.
 Differs: no projection before the output; a row in which nothing was drawn has its last item masked, so that every row
-        teaches something, and often what will be asked.
+        teaches something. The paper adds rows whose last item alone is masked, as in what will be asked; here that is
+        drawn for each row anew.
 Cost:   O(B * L * (L * D + D²)) a step for the blocks; softmax over all items takes O(M * I * D).
 Shapes: B windows, L positions, M masked positions, I items, D embedding size.
 """
@@ -25,10 +26,12 @@ class BERT4RecConfig(AttentionConfig):
 
     activation: str = "gelu"
     masked: float = 0.2  # share of the items that training masks
+    last: float = 0.2  # share of the rows of which the last item alone is masked
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 < self.masked < 1, "masked", self.masked, "must be above 0 and below 1", try_instead=0.2)
+        check(0 <= self.last <= 1, "last", self.last, "must lie between 0 and 1", try_instead=0.2)
 
 
 @register(
@@ -61,8 +64,9 @@ class BERT4Rec(SequenceModel):
         there = item >= 0
         length = there.sum(dim=1, keepdim=True)
         hidden = (torch.rand(item.shape, device=item.device) < self.config.masked) & there
-        place = torch.arange(item.shape[1], device=item.device)
-        hidden |= ~hidden.any(dim=1, keepdim=True) & (place == length - 1)
+        last = torch.arange(item.shape[1], device=item.device) == length - 1
+        alone = torch.rand(len(item), 1, device=item.device) < self.config.last
+        hidden = torch.where(alone | ~hidden.any(dim=1, keepdim=True), last, hidden)
         return self.loss_of(self.filled(item, hidden, time), batch, torch.where(hidden, item, -1))
 
     def answer(self, item: Tensor, time: Tensor | None) -> Tensor:
