@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bowerbird.core import DataError
-from bowerbird.core.ids import Ids, encode
+from bowerbird.core.ids import Ids, clean, encode
 
 INTEGERS = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True)
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True)
@@ -153,3 +153,10 @@ def test_short_and_long_columns_are_numbered_alike(monkeypatch: pytest.MonkeyPat
     assert short[0] == long[0]
     assert short[1].tolist() == long[1].tolist()
     assert short[1].dtype == long[1].dtype == np.int32
+
+
+def test_one_word_spelt_in_two_ways_is_one_id() -> None:
+    assert clean("cafe\u0301") == clean("caf\u00e9") == "caf\u00e9"
+    for text, said in (("a\nb", "control"), ("a\x00", "control"), ("\ud800", "control"), ("é" * 129, "256 bytes")):
+        with pytest.raises(ValueError, match=said):
+            clean(text)

@@ -1,20 +1,39 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager as Context
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bowerbird.store import EventLog, LogEvent, MemoryLog
+from bowerbird.store.database import Database
+from bowerbird.store.events import SqliteLog
 
 PAYLOAD = [field.name for field in fields(LogEvent)]
 
 
-@pytest.fixture(params=[MemoryLog])
-def log(request: pytest.FixtureRequest) -> EventLog:
+@contextmanager
+def on_disk() -> Iterator[EventLog]:
+    with TemporaryDirectory() as folder, closing(Database(Path(folder))) as database:
+        yield SqliteLog(database)
+
+
+def in_memory() -> Context[EventLog]:
+    return nullcontext(MemoryLog())
+
+
+FORMS: list[Callable[[], Context[EventLog]]] = [in_memory, on_disk]
+
+
+@pytest.fixture(params=FORMS)
+def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
     """Every form of the log; a new one must pass the same tests."""
-    make: Callable[[], EventLog] = request.param
-    return make()
+    with request.param() as log:
+        yield log
 
 
 def event(name: str, user: str | int | None = "ann", **rest: object) -> LogEvent:
@@ -130,7 +149,17 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_an_offset_once_given_always_means_the_same_event(steps: list[tuple[str, ...]]) -> None:
-    log = MemoryLog()
+    follow(MemoryLog(), steps)
+
+
+@settings(max_examples=20, deadline=None)  # each step is a sync
+@given(STEPS)
+def test_so_it_does_on_the_disk(steps: list[tuple[str, ...]]) -> None:
+    with on_disk() as log:
+        follow(log, steps)
+
+
+def follow(log: EventLog, steps: list[tuple[str, ...]]) -> None:
     first: dict[int, tuple[str, str]] = {}  # offset → event and user when it was accepted
     length, gone, erased = 0, set(), set()
     for kind, name, *user in steps:

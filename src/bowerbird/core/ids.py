@@ -5,6 +5,7 @@ spells a known integer finds it too, since a URL knows texts only.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,19 @@ MAX_ID_BYTES = 256
 MANY = 2_000_000  # values from which Arrow's numbering is worth its import, half a second and 100 MB
 _CHUNK = 2_000_000  # texts compared at a time
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")  # narrower than int(), which takes "1_0", " 1" and other scripts' digits
+
+
+def clean(text: str) -> str:
+    """Return an id as it is kept: in Unicode's composed form (NFC), so that one word spelt in two ways is one id.
+
+    Raises `ValueError` for control characters, lone surrogates and more than `MAX_ID_BYTES` bytes.
+    """
+    text = unicodedata.normalize("NFC", text)
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise ValueError("an id holds no control characters and no halves of characters")
+    if len(text.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"an id has {MAX_ID_BYTES} bytes at most")
+    return text
 
 
 class Ids:

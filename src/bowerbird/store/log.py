@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 import polars as pl
 
+SLATE = "slate"  # the event of a served answer: event_id is its request_id, context its document
+MERGE = "merge"  # the event of a session that becomes a user: what was the session's is the user's
+
 
 @dataclass(frozen=True)
 class LogEvent:

@@ -1,0 +1,63 @@
+"""Backups: a copy of a server's database and of the version that it serves, in one folder, and the way back."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from bowerbird.core import BundleError, RealWorld, World
+from bowerbird.store import bundles, histories
+
+SUMS = "sums.json"
+DATABASE = "bowerbird.db"
+POINTER = f"run/{bundles.POINTER}"
+
+
+def seal(folder: Path, *, world: World | None = None) -> None:
+    """Write the sha256 of every file of a backup beside them: with it the backup is whole."""
+    world = world or RealWorld()
+    sums = {str(path.relative_to(folder)): _digest(path, world) for path in sorted(folder.rglob("*")) if path.is_file()}
+    world.write(folder / SUMS, json.dumps(sums, indent=1).encode())
+
+
+def copy_version(run: Path, target: Path, version: str, *, world: World | None = None) -> None:
+    """Copy one version of a run, with the histories that belong to it, into a run directory of its own."""
+    world = world or RealWorld()
+    source, place = run / "bundles" / version, target / "bundles" / version
+    world.make_folder(place)
+    for name in world.names(source):
+        world.write(place / name, world.read(source / name))
+    histories.keep(target, version, histories.recall(run, version, world=world), world=world)
+    bundles.point(target, version, world=world)
+
+
+def restore(backup: Path, run: Path, data: Path, *, world: World | None = None) -> str:
+    """Put a backup in place and return its version; raises `BundleError` unless every byte is as it was written."""
+    world = world or RealWorld()
+    for folder in (run, data):
+        if world.names(folder):
+            raise BundleError(f"{folder} holds something already. Restore into directories that are empty or absent.")
+    try:
+        sums = dict(json.loads(world.read(backup / SUMS)))
+    except (OSError, ValueError, TypeError):
+        sums = {}
+    if not {DATABASE, POINTER} <= sums.keys():
+        raise BundleError(f"{backup / SUMS} is missing or names no database and no version: this is no whole backup.")
+    for name, sha256 in sums.items():
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise BundleError(f"{backup / SUMS} names {name!r}, which lies elsewhere.")
+        try:
+            whole = _digest(backup / name, world) == sha256
+        except (OSError, ValueError):  # the second: a name that no file can have
+            whole = False
+        if not whole:
+            raise BundleError(f"{backup / name} is missing or was changed. Take another backup.")
+    for name in sorted(sums, key=lambda name: name == POINTER):  # a run that is cut off in between names no version
+        first, *rest = Path(name).parts
+        target = data / first if not rest else run.joinpath(*rest)
+        world.make_folder(target.parent)
+        world.write(target, world.read(backup / name))
+    return world.read(run / bundles.POINTER).decode().strip()
+
+
+def _digest(path: Path, world: World) -> str:
+    return hashlib.sha256(world.read(path)).hexdigest()

@@ -1,0 +1,334 @@
+"""The database of a server: one SQLite file, written by one thread that commits what waits together.
+
+A sync to the disk takes milliseconds, so writes that arrive during one share the next. Only the committing thread
+writes and moves the WAL into the file: versions of SQLite before 3.51.3 can damage a database where two connections do
+that at once. Everyone else reads, through connections that cannot write.
+
+    DATA/bowerbird.db, with -wal and -shm beside it while it is open
+    DATA/lock
+
+What the tables hold is for the modules that use them: `store.events`, `store.catalogue`, `store.keys` and
+`store.answers`.
+"""
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bowerbird.core import BowerbirdError, RealWorld, World
+
+T = TypeVar("T")
+
+FILE, LOCK = "bowerbird.db", "lock"
+BATCH, BATCH_S = 500, 0.005  # pieces of work in one commit, and seconds spent on running them; then those who wait come
+FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second: no room for a longer -shm
+STORAGE = (  # what is wrong with the disk or the file, not with a piece of work
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
+
+MIGRATIONS = (  # each makes the tables of one version into those of the next; one that was released never changes
+    """
+    CREATE TABLE events (
+        number INTEGER PRIMARY KEY,  -- the offset + 1: rows are never deleted, so that SQLite counts without gaps
+        key BLOB NOT NULL UNIQUE,  -- a digest of event_id, which keeps a retry out after the event was erased
+        retracted INTEGER NOT NULL DEFAULT 0,
+        event_id TEXT, event TEXT, user_id, item_id, time INTEGER, weight REAL, session_id TEXT, request_id TEXT,
+        scenario TEXT, context TEXT, position INTEGER, propensity REAL, policy_version TEXT, model_version TEXT
+    );
+    CREATE INDEX events_of_user ON events (user_id) WHERE user_id IS NOT NULL;
+    CREATE TABLE documents (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,  -- the id as text
+        id NOT NULL,
+        properties TEXT NOT NULL,
+        available INTEGER NOT NULL,
+        expires INTEGER,
+        since INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        change INTEGER NOT NULL UNIQUE,  -- the number of the one that made it so
+        PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, scopes TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER,
+        limit_per_s REAL, last_used INTEGER, digest BLOB NOT NULL UNIQUE
+    );
+    CREATE TABLE answers (
+        key TEXT PRIMARY KEY, body_sha256 TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL,
+        time INTEGER NOT NULL
+    );
+    CREATE INDEX answers_by_time ON answers (time);
+    """,
+)
+
+
+class DatabaseError(BowerbirdError, OSError):
+    """The database of a data directory cannot be opened or copied."""
+
+
+class Overloaded(BowerbirdError, RuntimeError):
+    """More writes wait than are taken; nothing of this one was kept."""
+
+
+class DiskFull(BowerbirdError, OSError):
+    """The disk has no room; nothing of this write was kept."""
+
+
+class DatabaseBroken(BowerbirdError, OSError):
+    """The database takes no more writes: the disk failed, or it was closed."""
+
+
+@dataclass(eq=False)
+class _Piece:
+    work: Callable[[sqlite3.Connection], Any]
+    then: Callable[[Any], None] | None
+    future: Future[Any] = field(default_factory=Future)
+    value: Any = None
+    error: Exception | None = None
+
+    def answer(self) -> None:
+        """Tell of what was committed, first `then`, and next whoever waits."""
+        if self.then is not None and self.error is None:
+            try:
+                self.then(self.value)
+            except Exception as error:
+                self.error = error
+        if self.error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Database:
+    """The one holder of a data directory's database; raises `DatabaseError` where there is another one.
+
+    `connect` is `sqlite3.connect`, or what a test puts in its place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        world: World | None = None,
+        most_waiting: int = 10_000,
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
+    ) -> None:
+        self.folder, self.world, self.most_waiting = folder, world or RealWorld(), most_waiting
+        self._connect = connect
+        self._waiting: deque[_Piece] = deque()
+        self._turn = threading.Condition()  # guards what waits, and wakes the committing thread
+        self._closing, self._broken = False, ""
+        self._idle: deque[sqlite3.Connection] = deque()  # connections that nobody reads from now
+        self.world.make_folder(folder)
+        let_go = self.world.lock(folder / LOCK)
+        if let_go is None:
+            raise DatabaseError(f"{folder}: another process has this data directory. Stop it, or ask it over HTTP.")
+        self._let_go = let_go
+        try:
+            self._connection = _opened(folder, connect)
+        except BaseException:
+            let_go()
+            raise
+        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
+        self._thread.start()
+
+    # ── for everyone ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def write(self, work: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> Future[T]:
+        """Have `work` done in a transaction; the future holds what it returned once that is on the disk.
+
+        Work that raises is undone alone, and the future raises what it raised. `then` is called with the result on the
+        committing thread, in the order of the commits and before the future is done; neither may wait for a write.
+        Raises `Overloaded` and `DatabaseBroken` at once; the future raises `DiskFull` and `DatabaseBroken`.
+        """
+        piece = _Piece(work, then)
+        with self._turn:
+            if self._broken or self._closing:
+                raise DatabaseBroken(self._broken or f"{self.folder / FILE} is closed.")
+            if len(self._waiting) >= self.most_waiting:
+                raise Overloaded(f"{self.most_waiting:,} writes wait for the disk already. Try again in a second.")
+            self._waiting.append(piece)
+            self._turn.notify()
+        return piece.future
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for this thread alone, which sees all that was committed and can change nothing."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = read_only(self.folder, connect=self._connect)
+        try:
+            yield connection
+        finally:
+            if self._closing:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    def backup(self, target: Path) -> None:
+        """Copy the database as it is at one moment into a new file, while reads and writes go on."""
+        scratch = target.parent / f".{target.name}.part"
+        if target.name in self.world.names(target.parent):
+            raise DatabaseError(f"{target} is there already. Name a new file.")
+        self.world.remove_folder(scratch)
+        self.world.make_folder(scratch)
+        try:
+            copy = self._connect(str(scratch / FILE))
+            try:
+                with self.reader() as connection:
+                    connection.backup(copy)  # SQLite syncs it, as it does any commit
+            finally:
+                copy.close()
+            self.world.replace(scratch / FILE, target)
+        except sqlite3.Error as error:
+            raise (DiskFull if _code(error) in FULL else DatabaseError)(
+                f"{target} cannot be written: {error}."
+            ) from error
+        finally:
+            self.world.remove_folder(scratch)
+
+    def close(self) -> None:
+        """Commit what waits, then let go of the file and of the directory."""
+        with self._turn:
+            closed, self._closing = self._closing, True
+            self._turn.notify()
+        if closed:
+            return
+        self._thread.join()
+        while self._idle:
+            self._idle.pop().close()
+        self._connection.close()
+        self._let_go()
+
+    # ── on the committing thread ──────────────────────────────────────────────────────────────────────────────────
+
+    def _work(self) -> None:
+        while self._something_waits():
+            if (first := self._take()) is not None:
+                self._commit(first)
+
+    def _something_waits(self) -> bool:
+        """Wait for work; return False when there will be none."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._waiting or self._closing)
+            return bool(self._waiting)
+
+    def _take(self) -> _Piece | None:
+        with self._turn:
+            while self._waiting:
+                piece = self._waiting.popleft()
+                if piece.future.set_running_or_notify_cancel():
+                    return piece
+        return None
+
+    def _commit(self, first: _Piece) -> None:
+        """Do what waits in one transaction, and tell of it."""
+        taken = [first]
+        end = self.world.monotonic() + BATCH_S
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._do(first)
+            while len(taken) < BATCH and self.world.monotonic() < end and (piece := self._take()) is not None:
+                taken.append(piece)
+                self._do(piece)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._fail(taken, error)
+            return
+        for piece in taken:
+            piece.answer()
+
+    def _do(self, piece: _Piece) -> None:
+        """Do one piece of work, or nothing of it; raises `sqlite3.Error` where the fault is not its own."""
+        self._connection.execute("SAVEPOINT piece")
+        try:
+            piece.value = piece.work(self._connection)
+        except Exception as error:
+            if _code(error) & 0xFF in STORAGE:
+                raise
+            piece.error = error
+            self._connection.execute("ROLLBACK TO piece")
+        self._connection.execute("RELEASE piece")
+
+    def _fail(self, taken: list[_Piece], error: sqlite3.Error) -> None:
+        """Undo a transaction and tell why. After anything but a full disk nobody knows what the disk holds: stop."""
+        full = _code(error) in FULL
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            full = False
+        kind: type[BowerbirdError] = DiskFull if full else DatabaseBroken
+        why = f"{self.folder}: the disk is full. Nothing was kept; make room and send it again."
+        if not full:
+            why = f"{self.folder / FILE}: the disk failed ({error}). No more is written; check the disk, then restart."
+            with self._turn:
+                self._broken = why
+                taken = [*taken, *self._waiting]
+                self._waiting.clear()
+        for piece in taken:
+            if piece.future.running() or piece.future.set_running_or_notify_cancel():
+                piece.future.set_exception(piece.error or kind(why))
+
+
+def read_only(folder: Path, *, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> sqlite3.Connection:
+    """Return a connection that can only read, for processes beside the holder too; raises `DatabaseError`."""
+    try:
+        connection = connect(_address(folder, "ro"), uri=True, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA schema_version")  # the first look at the file
+    except sqlite3.Error as error:
+        raise DatabaseError(
+            f"{folder / FILE} cannot be read: {error}. Is this the data directory of a server?"
+        ) from error
+    return connection
+
+
+def _opened(folder: Path, connect: Callable[..., sqlite3.Connection]) -> sqlite3.Connection:
+    """Return the connection that writes, its file made or brought up to date."""
+    try:
+        connection = connect(_address(folder, "rwc"), uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            _migrate(folder, connection)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        if _code(error) in FULL:
+            raise DiskFull(f"{folder}: the disk is full. Make room and start again.") from error
+        raise DatabaseError(f"{folder / FILE} cannot be opened: {error}. Restore it from a backup.") from error
+    return connection
+
+
+def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise DatabaseError(
+            f"{folder / FILE} has version {version}; this bowerbird knows {len(MIGRATIONS)}. "
+            "Install the bowerbird that wrote it or a newer one, or restore a backup of before."
+        )
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "fullfsync = ON",  # macOS keeps what was synced in the disk's cache without it; elsewhere it does nothing
+        "secure_delete = ON",  # what is erased leaves no bytes in the file
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
+
+
+def _address(folder: Path, mode: str) -> str:
+    return f"{(folder / FILE).resolve().as_uri()}?mode={mode}"
+
+
+def _code(error: BaseException) -> int:
+    """Return SQLite's code of an error, 0 where it is not SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0))
