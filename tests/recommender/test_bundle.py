@@ -69,7 +69,8 @@ def test_each_save_is_a_new_version_and_the_newest_is_loaded(shop: Interactions,
 def test_the_last_three_versions_are_kept(shop: Interactions, tmp_path: Path) -> None:
     rec = bb.fit(shop, "popularity")
     versions = [rec.save(tmp_path) for _ in range(5)]
-    assert sorted(one.name for one in (tmp_path / "bundles").iterdir()) == versions[2:]
+    for part in ("bundles", "histories"):
+        assert sorted(one.name for one in (tmp_path / part).iterdir()) == versions[2:]
     with pytest.raises(BundleError, match="version 000001 is gone"):
         bb.load(tmp_path, version="000001")
 
@@ -91,15 +92,15 @@ def test_a_bundle_holds_no_event_and_no_past(saved: Path, rec: bb.Recommender) -
 
 
 def test_pasts_are_kept_beside_the_bundles(saved: Path, rec: bb.Recommender) -> None:
-    past = pl.read_parquet(saved / "histories.parquet")
-    assert past.columns == ["user_id", "item_id", "event", "weight", "time"]
+    past = pl.read_parquet(saved / "histories" / "000001" / "histories.parquet")
+    assert past.columns == ["user", "item", "event", "weight", "time"]
     assert len(past) == len(rec.past)
     assert past["time"].is_sorted()
 
 
 def test_without_pasts_nothing_is_loaded(saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
-    (run / "histories.parquet").unlink()
+    (run / "histories" / "000001" / "histories.parquet").unlink()
     with pytest.raises(BundleError, match=r"histories\.parquet is missing: nobody's past is known"):
         bb.load(run)
 
@@ -143,7 +144,42 @@ def test_a_user_of_a_newer_save_is_a_stranger_to_an_older_version(shop: Interact
     bb.fit(shop, "itemknn").save(tmp_path)
     again = bb.load(tmp_path, version="000001")
     assert len(again.user_ids) == len(rec.user_ids)
-    assert len(again.past) >= 60  # the newer pasts of the users and items it knows
+    assert len(again.past) == 60  # it answers from what it knew
+
+
+def test_a_run_of_before_with_one_file_of_histories_is_still_read(shop: Interactions, tmp_path: Path) -> None:
+    rec = bb.fit(shop, "ease")
+    rec.save(tmp_path)
+    for one in (tmp_path / "histories" / "000001").iterdir():
+        one.rename(tmp_path / one.name)
+    shutil.rmtree(tmp_path / "histories")
+    assert everyone(bb.load(tmp_path)).equals(everyone(rec))
+    bb.fit(shop.rows(np.arange(len(shop)) < 60), "ease").save(tmp_path)
+    assert len(bb.load(tmp_path, version="000001").past) == len(shop)
+    assert len(bb.load(tmp_path).past) == 60
+
+
+def test_the_offset_of_the_log_is_kept_until_a_save_names_another(shop: Interactions, tmp_path: Path) -> None:
+    rec = bb.fit(shop, "popularity")
+    offsets = []
+    for given in (None, 7, None):
+        rec.save(tmp_path, log_offset=given)
+        offsets.append(bb.load(tmp_path).log_offset)
+    assert offsets == [0, 7, 7]
+    assert bb.load(tmp_path).parent == "000002"
+    assert bb.load(tmp_path).refit(shop).log_offset == 7
+
+
+def test_moments_of_the_optimiser_come_when_they_are_asked_for(
+    shop: Interactions, quick: dict[str, object], tmp_path: Path
+) -> None:
+    rec = bb.fit(shop, "mf", **quick)
+    rec.save(tmp_path)
+    assert bb.load(tmp_path).moments == {}
+    again = bb.load(tmp_path, moments=True).moments
+    assert set(again) == {f"{name}.{key}" for name in ("user", "item") for key in ("mean", "square", "steps")}
+    assert all(torch.equal(again[name], moment) for name, moment in rec.moments.items())
+    assert again["item.square"].sum() > 0
 
 
 def _frame(events: Interactions) -> pl.DataFrame:

@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 import bowerbird as bb
+from bowerbird.serving.bodies import ItemBody, SlateBody
 
 
 def test_a_slate_becomes_a_pandas_frame(rec: bb.Recommender) -> None:
@@ -21,12 +22,14 @@ def test_a_slate_prints_its_items(rec: bb.Recommender) -> None:
 def test_the_body_has_exactly_these_keys(rec: bb.Recommender) -> None:
     body = rec.recommend(["customer-03"], k=2, explain=True).body("r1")
     assert list(body) == [
-        "request_id", "user_id", "model", "model_version", "rung", "fallback", "unknown_items", "items", "timings_ms",
+        "request_id", "user_id", "scenario", "model", "model_version", "policy", "rung", "fallback", "stale",
+        "unknown_items", "items", "trace", "timings_ms",
     ]  # fmt: skip
-    assert list(body["items"][0]) == ["item_id", "title", "position", "score", "sources", "propensity", "reasons"]
+    assert set(body) == set(SlateBody.model_fields)
+    assert list(body["items"][0]) == list(ItemBody.model_fields)
     assert list(body["items"][0]["reasons"][0]) == ["kind", "text", "items"]
     assert list(body["items"][0]["reasons"][0]["items"][0]) == ["item_id", "share"]
-    assert list(body["timings_ms"]) == ["source", "filter", "slate"]
+    assert list(body["timings_ms"]) == ["sources", "filter", "slate"]
 
 
 def test_the_body_says_who_answered_whom_with_what(rec: bb.Recommender) -> None:
@@ -34,9 +37,9 @@ def test_the_body_says_who_answered_whom_with_what(rec: bb.Recommender) -> None:
     known, unknown = slates.body("r1", 0), slates.body("r2", 1)
     frame = slates.to_polars()
     assert (known["request_id"], known["user_id"], known["model"]) == ("r1", "customer-03", "ease")
-    assert (known["rung"], known["fallback"]) == ("model", False)
+    assert (known["rung"], known["fallback"]) == ("model", [])
     assert (unknown["request_id"], unknown["user_id"]) == ("r2", "who")
-    assert (unknown["rung"], unknown["fallback"]) == ("popularity", True)
+    assert (unknown["rung"], unknown["fallback"]) == ("popularity", ["cold"])
     assert [one["item_id"] for one in known["items"] + unknown["items"]] == frame["item_id"].to_list()
     assert [one["position"] for one in known["items"]] == [1, 2]
     assert [one["propensity"] for one in known["items"]] == [1.0, 1.0]

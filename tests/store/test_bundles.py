@@ -70,7 +70,7 @@ def test_a_bundle_is_a_manifest_tensors_and_tables(run: Path) -> None:
 def test_the_manifest_says_format_version_and_moment(tmp_path: Path) -> None:
     publish(tmp_path, world=Stopped())
     manifest = bundles.read(tmp_path).manifest
-    assert (manifest["format"], manifest["version"], manifest["created"]) == (1, "000001", 1_700_000_000)
+    assert (manifest["format"], manifest["version"], manifest["created"]) == (2, "000001", 1_700_000_000)
 
 
 def test_an_array_that_is_a_view_is_written_as_it_looks(tmp_path: Path) -> None:
@@ -179,6 +179,15 @@ def test_todays_format_is_not_migrated(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(bundles.read(tmp_path).tables) == {"items", "users"}
 
 
+def test_the_first_format_is_the_second_without_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(bundles, "FORMAT", 1)
+        publish(tmp_path)
+    bundle = bundles.read(tmp_path, moments=True)
+    assert (bundle.manifest["format"], bundle.moments) == (1, {})
+    assert np.array_equal(bundle.tensors["w"], WEIGHTS["w"])
+
+
 def test_a_damaged_bundle_of_the_format_before_is_refused_all_the_same(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,8 +213,8 @@ def test_other_formats_are_refused_with_what_is_read_and_who_wrote_it(
 
 
 def test_a_bundle_that_does_not_say_who_wrote_it_is_refused_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    staged(monkeypatch, 3)
-    with pytest.raises(BundleError, match=r"has format 1; this bowerbird reads 2 and 3\. Read it with the one that"):
+    staged(monkeypatch, 4)
+    with pytest.raises(BundleError, match=r"has format 2; this bowerbird reads 3 and 4\. Read it with the one that"):
         bundles.read(run)
 
 
@@ -296,6 +305,37 @@ def test_three_versions_are_kept_and_the_pointer_follows(tmp_path: Path) -> None
     assert [publish(tmp_path, number) for number in range(5)] == [f"{number:06d}" for number in range(1, 6)]
     assert RealWorld().names(tmp_path / "bundles") == ["000003", "000004", "000005"]
     assert bundles.read(tmp_path).manifest["number"] == 4
+
+
+def test_the_version_that_was_served_is_kept_though_it_is_not_among_the_newest(tmp_path: Path) -> None:
+    for number in range(3):
+        publish(tmp_path, number)
+    bundles.point(tmp_path, "000001")
+    assert bundles.next_version(tmp_path) == publish(tmp_path, 3) == "000004"
+    assert bundles.versions(tmp_path) == ["000001", "000003", "000004"]
+    publish(tmp_path, 4)
+    assert bundles.versions(tmp_path) == ["000003", "000004", "000005"]
+
+
+def test_moments_are_a_file_of_their_own_that_is_read_when_asked_for(run: Path) -> None:
+    publish(run, 1, moments={"w.mean": WEIGHTS["w"]})
+    assert "optimiser.safetensors" in bundles.manifest_of(run)["files"]
+    assert bundles.read(run).moments == {}
+    assert np.array_equal(bundles.read(run, moments=True).moments["w.mean"], WEIGHTS["w"])
+    assert bundles.read(run, version="000001", moments=True).moments == {}
+    path = run / "bundles" / "000002" / "optimiser.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert bundles.read(run).version == "000002"
+    with pytest.raises(BundleError, match=r"optimiser\.safetensors was changed after it was written"):
+        bundles.read(run, moments=True)
+
+
+def test_a_manifest_and_a_kind_are_read_without_the_weights(run: Path) -> None:
+    (run / "bundles" / "000001" / "weights.safetensors").unlink()
+    bundles.publish(run, MANIFEST | {"kind": "rows"}, WEIGHTS, TABLES)
+    assert bundles.manifest_of(run, "000001")["model"] == "ease"
+    assert (bundles.current(run), bundles.kind_of(run)) == ("000002", "rows")
+    assert bundles.kind_of(run, "000001") == "recommender"
 
 
 def test_a_named_version_is_read_beside_the_current_one(tmp_path: Path) -> None:

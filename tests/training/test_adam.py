@@ -35,6 +35,36 @@ def test_dense_steps_are_those_of_torch() -> None:
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+def test_moments_taken_over_by_name_go_on_as_if_nothing_had_happened() -> None:
+    model, heir = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    mine, theirs = Adam(model.parameters(), 0.1), Adam(heir.parameters(), 0.1)
+
+    def step(model: torch.nn.Module, optimiser: Adam, number: int) -> None:
+        for place, parameter in enumerate(model.parameters()):
+            parameter.grad = gradient(10 * number + place, *parameter.shape)
+        optimiser.step()
+
+    for number in range(3):
+        step(model, mine, number)
+    heir.load_state_dict(model.state_dict())
+    kept = mine.moments(model)
+    assert set(kept) == {f"{name}.{key}" for name in ("weight", "bias") for key in ("mean", "square", "steps")}
+    theirs.restore(heir, kept)
+    for number in range(3, 6):
+        step(model, mine, number)
+        step(heir, theirs, number)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), heir.parameters(), strict=True))
+    assert mine.state[model.bias]["steps"].item() == theirs.state[heir.bias]["steps"].item() == 6
+
+
+def test_a_parameter_without_moments_starts_anew() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimiser = Adam(model.parameters(), 0.1)
+    assert optimiser.moments(model) == {}
+    optimiser.restore(model, {})
+    assert optimiser.state == {}
+
+
 def test_sparse_steps_that_name_every_row_are_dense_steps() -> None:
     ours, theirs = tables(7, 3)
     mine, dense = Adam([ours], 0.01), Adam([theirs], 0.01)

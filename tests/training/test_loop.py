@@ -17,7 +17,7 @@ from bowerbird.data import Interactions, read
 from bowerbird.models.baselines.mf import MF, MFConfig
 from bowerbird.models.graph.lightgcn import LightGCN, LightGCNConfig
 from bowerbird.nn.losses import NAMES
-from bowerbird.training import PairBatches, Training, checkpoint, device_of, train
+from bowerbird.training import Adam, PairBatches, Training, checkpoint, device_of, train
 
 QUIET = RunOptions(device="cpu", progress=False)
 
@@ -106,6 +106,18 @@ def test_training_finds_the_weighted_mean() -> None:
     model = Number()
     train(model, Targets(), config(), QUIET, epochs=200)
     assert model.number.item() == pytest.approx(2.5, abs=0.01)
+
+
+def test_training_in_two_halves_with_one_optimiser_is_training_in_one() -> None:
+    halves, whole = Number(), Number()
+    optimiser = Adam(halves.parameters(), 0.1)
+    for _ in range(2):
+        train(halves, Targets(), config(), QUIET, optimiser=optimiser, epochs=5)
+    train(whole, Targets(), config(), QUIET, epochs=10)
+    assert halves.number.item() == whole.number.item()
+    assert optimiser.state[halves.number]["steps"].item() == 10
+    train(halves, Targets(), config(), QUIET, epochs=5)
+    assert optimiser.state[halves.number]["steps"].item() == 10
 
 
 @pytest.mark.parametrize("loss", NAMES)

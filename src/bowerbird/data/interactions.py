@@ -282,7 +282,7 @@ def _time_order(time: np.ndarray) -> np.ndarray:
     low, bits = int(time.min()), int(len(time) - 1).bit_length()
     if (int(time.max()) - low).bit_length() + bits > 63:
         return np.argsort(time, kind="stable")
-    key = ((time - low) << bits) | np.arange(len(time))
+    key = ((time.astype(np.int64) - low) << bits) | np.arange(len(time))
     key.sort()
     key &= (1 << bits) - 1
     return key
@@ -291,7 +291,7 @@ def _time_order(time: np.ndarray) -> np.ndarray:
 def _grouped(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return offsets (n+1,) and positions: the positions of each value 0..n-1, in their order."""
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
-    return offsets, np.argsort(rows, kind="stable")
+    return offsets, _time_order(rows) if len(rows) else np.zeros(0, np.int64)
 
 
 def _aligned(ids: Ids, table: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from bowerbird.recommender.recipe import DataOptions, Recipe, SplitOptions
 from bowerbird.recommender.recommender import Recommender
 from bowerbird.recommender.slates import Slates
 from bowerbird.recommender.two_stage import RankingOptions
+from bowerbird.recommender.update import Update, UpdateOptions, update
 
 __all__ = [
     "DataOptions",
@@ -15,6 +16,9 @@ __all__ = [
     "Recommender",
     "Slates",
     "SplitOptions",
+    "Update",
+    "UpdateOptions",
     "fit",
     "load",
+    "update",
 ]

@@ -36,17 +36,22 @@ def load(
     *,
     version: str | None = None,
     options: RunOptions | None = None,
+    moments: bool = False,
     world: World | None = None,
 ) -> Recommender:
-    """Return the recommender saved in a run directory; raises `BundleError` unless every byte is as written."""
+    """Return the recommender saved in a run directory; raises `BundleError` unless every byte is as written.
+
+    With `moments`, twice as large as the weights, comes what the optimiser needs for training to go on.
+    """
     folder = Path(run)
-    bundle = bundles.read(folder, version=version, world=world)
+    bundle = bundles.read(folder, version=version, moments=moments, world=world)
     manifest = bundle.manifest
     if manifest.get("kind") == ROWS:
         raise BundleError(f"{folder} holds a predictor of feature rows. Load it with bb.Predictor.load({str(run)!r}).")
     kinds = tuple(EventType(**kind) for kind in manifest["events"])
     users, items = bundle.tables["users"], bundle.tables["items"]
-    past = past_of(histories.recall(folder, world=world), Ids(users["user_id"]), Ids(items["item_id"]), kinds)
+    events = histories.recall(folder, bundle.version, world=world)
+    past = past_of(events, Ids(users["user_id"]), Ids(items["item_id"]), kinds)
     if items.width > 1:
         past = replace(past, items=items.drop("item_id"))
     config = build(lookup(manifest["model"]).config, manifest["config"], where=str(folder))
@@ -68,6 +73,8 @@ def load(
     except (RuntimeError, KeyError) as error:
         raise BundleError(f"{folder}: the weights do not fit {manifest['model']}: {error}") from None
     rec.version, rec.measured = bundle.version, manifest["measured"]
+    rec.parent, rec.log_offset = manifest["parent"], manifest["log_offset"]
+    (rec.source or rec).moments = {name: torch.from_numpy(array) for name, array in bundle.moments.items()}
     if manifest.get("health"):  # bundles of 0.1.0 have none
         rec.health = Health.from_dict(manifest["health"])
     rec.training = restored(manifest["training"])  # a refit trains for the epochs that were chosen then

@@ -1,4 +1,4 @@
-"""Pasts: events as a run keeps them, in the caller's ids, and back in a bundle's rows."""
+"""Pasts: events as a run keeps them, in the rows of one version, and back; and as people tell them, by ids."""
 
 import polars as pl
 
@@ -8,7 +8,7 @@ from bowerbird.data import EventType, Interactions
 
 
 def table_of(past: Interactions) -> pl.DataFrame:
-    """Return events in the caller's ids, as `store.histories` keeps them."""
+    """Return events in the caller's ids."""
     names = pl.Series([kind.name for kind in past.events])
     columns = {
         "user_id": past.user_ids.names(past.user),
@@ -19,17 +19,36 @@ def table_of(past: Interactions) -> pl.DataFrame:
     return pl.DataFrame(columns if past.time is None else columns | {"time": pl.Series(past.time)})
 
 
+def rows_of(past: Interactions) -> pl.DataFrame:
+    """Return events as `store.histories` keeps them: columns user, item, event, weight and, where known, time."""
+    columns = {"user": past.user, "item": past.item, "event": past.event, "weight": past.weight}
+    return pl.DataFrame(columns if past.time is None else columns | {"time": past.time})
+
+
 def past_of(table: pl.DataFrame, user_ids: Ids, item_ids: Ids, kinds: tuple[EventType, ...]) -> Interactions:
-    """Return kept events in a bundle's rows; events of users or items it does not know are left out."""
-    user, item = user_ids.rows(table["user_id"]), item_ids.rows(table["item_id"])
+    """Return kept events in a bundle's rows. Raises `BundleError` where they are those of another version.
+
+    Before versions had histories of their own, they were kept by ids; what a version does not know is left out then.
+    """
+    if "user" in table.columns:
+        user, item, event, weight = (table[name].to_numpy() for name in ("user", "item", "event", "weight"))
+        for rows, size in ((user, len(user_ids)), (item, len(item_ids)), (event, len(kinds))):
+            if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < size:
+                raise BundleError("the histories are not those of this version. Restore them or train again.")
+        return Interactions(
+            user=user, item=item, weight=weight, event=event,
+            time=table["time"].to_numpy() if "time" in table.columns else None,
+            user_ids=user_ids, item_ids=item_ids, events=kinds,
+        )  # fmt: skip
+    users, items = user_ids.rows(table["user_id"]), item_ids.rows(table["item_id"])
     names = [kind.name for kind in kinds]
     strange = set(table["event"].unique()) - set(names)
     if strange:
         raise BundleError(f"the histories hold events that this version does not know: {strange}. Load a newer one.")
-    event = table["event"].replace_strict(names, list(range(len(names))), return_dtype=pl.UInt8)
+    kind = table["event"].replace_strict(names, list(range(len(names))), return_dtype=pl.UInt8)
     whole = Interactions(
-        user=user, item=item, weight=table["weight"].to_numpy(), event=event.to_numpy(),
+        user=users, item=items, weight=table["weight"].to_numpy(), event=kind.to_numpy(),
         time=table["time"].to_numpy() if "time" in table.columns else None,
         user_ids=user_ids, item_ids=item_ids, events=kinds,
     )  # fmt: skip
-    return whole.rows((user >= 0) & (item >= 0))
+    return whole.rows((users >= 0) & (items >= 0))

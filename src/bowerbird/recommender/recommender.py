@@ -21,6 +21,7 @@ from bowerbird.core import (
     ConfigError,
     DataError,
     ModelConfig,
+    Reason,
     RequestError,
     RunOptions,
     TrainedConfig,
@@ -40,12 +41,12 @@ from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
 from bowerbird.pipeline import Ladder, Pipeline, Policy, Slate
 from bowerbird.pipeline import explain as reasons_for
 from bowerbird.recommender.hints import closest_id
-from bowerbird.recommender.pasts import table_of
+from bowerbird.recommender.pasts import rows_of
 from bowerbird.recommender.slates import Slates
 from bowerbird.recommender.two_stage import RankingOptions, TwoStage
 from bowerbird.retrieval import block_size
 from bowerbird.store import bundles, histories
-from bowerbird.training import Training, batches_for, device_of, seeded
+from bowerbird.training import Adam, Training, batches_for, device_of, seeded
 from bowerbird.training import train as train_loop
 
 MOST = 10_000  # places of a slate
@@ -84,8 +85,11 @@ class Recommender:
             self.ladder, past.n_items, [kind.hides for kind in past.events], policy=policy, world=world
         )
         self.training: Training | None = None
+        self.moments: dict[str, Tensor] = {}  # of the optimiser that trained the model: with them, training goes on
         self.measured: dict[str, Any] | None = None  # a report, and on what it was measured
         self.version: str | None = None
+        self.parent: str | None = None  # the version that it was made from
+        self.log_offset = 0  # up to which event of a server's log `past` and training reach
 
     def __repr__(self) -> str:
         sizes = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
@@ -159,6 +163,29 @@ class Recommender:
         if not bool(self.model.can(context.to(self.device)).all()):
             raise RequestError(f"{self.name} knows no likeness between items. Train itemknn, ease or lightgcn.")
         return self._answer(context, k, where=where)
+
+    def explain(self, context: Context, items: np.ndarray) -> list[Reason]:
+        """Return a reason for each of these item rows (k,), in the eyes of one request."""
+        shown = torch.from_numpy(items.astype(np.int64))[None]
+        ones, context = torch.ones(shown.shape), context.to(self.device)
+        slate = Slate(shown.to(self.device), ones, ones, torch.zeros(1, dtype=torch.int64), ())
+        return reasons_for(self.model, context, slate, self.past, self._people)[0]
+
+    def users_like(self, user: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of the users most like one (n ≤ k), and the cosines of what they and this user chose.
+
+        Nobody who shares nothing is among them.
+        """
+        pairs = self.past.positives
+        chosen = np.bincount(pairs.user, minlength=len(self.user_ids))
+        ends = np.searchsorted(pairs.user, [user, user + 1])
+        mine = np.isin(pairs.item, pairs.item[ends[0] : ends[1]])
+        shared = np.bincount(pairs.user[mine], minlength=len(self.user_ids))
+        shared[user] = 0
+        cosine = shared / np.sqrt(np.maximum(chosen * chosen[user], 1))
+        near = np.argsort(-cosine, kind="stable")[:k]
+        near = near[cosine[near] > 0]
+        return near, cosine[near]
 
     def recommend_all(self, *, k: int = 10, out: str | Path, progress: Any = None) -> int:
         """Write a slate for every known user to a Parquet file, block by block; return the number of rows.
@@ -299,15 +326,18 @@ class Recommender:
             who = "warm" if (valid.targets.user < valid.known.n_users).any() else "all"
             return evaluate(self, valid, metrics=[select], who=who, intervals=False).metrics[select]
 
+        optimiser = Adam(self.model.parameters(), self.config.learning_rate)
         self.training = train_loop(
             self.model,
             batches,
             self.config,
             self.run,
+            optimiser=optimiser,
             validate=None if valid is None else validate,
             epochs=epochs,
             on_epoch=on_epoch,
         )
+        self.moments = optimiser.moments(self.model)
 
     def _learn_to_rank(
         self,
@@ -356,17 +386,19 @@ class Recommender:
             raise KeyboardInterrupt  # half-trained on everything is worse than well trained on a part
         if fresh.stage is not None and self.stage is not None:
             fresh.stage.ranking.calibration = self.stage.ranking.calibration
-        fresh.measured = self.measured
+        fresh.measured, fresh.parent, fresh.log_offset = self.measured, self.version or self.parent, self.log_offset
         return fresh
 
     # ── keeping ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def save(self, run: str | Path) -> str:
+    def save(self, run: str | Path, *, log_offset: int | None = None) -> str:
         """Publish into a run directory; return the version. Pasts are kept beside the bundle, not in it.
 
-        Waits while another process publishes there; raises `BundleError` when that takes more than a minute.
+        `log_offset` says up to which event of a server's log the past reaches; left out, it stays what it was. Waits
+        while another process publishes there; raises `BundleError` when that takes more than a minute.
         """
-        folder = Path(run)
+        folder, world = Path(run), self.pipeline.world
+        self.log_offset = self.log_offset if log_offset is None else log_offset
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         state["popularity.counts"] = self.popularity.counts
         past = self.past
@@ -390,25 +422,30 @@ class Recommender:
             "measured": self.measured,
             "health": self.health.to_dict() if self.health else None,
             "seed": self.run.seed,
-            "parent": self.version,
-            "log_offset": 0,
+            "parent": self.version or self.parent,
+            "log_offset": self.log_offset,
             "versions": {"bowerbird": bowerbird.__version__, "torch": torch.__version__, "polars": pl.__version__},
         }
-        with bundles.locked(folder, world=self.pipeline.world):  # pasts and bundle belong together
-            histories.keep(folder, table_of(past), world=self.pipeline.world)
+        with bundles.locked(folder, world=world):  # pasts and bundle belong together
+            histories.keep(folder, bundles.next_version(folder, world=world), rows_of(past), world=world)
             self.version = bundles.publish(
                 folder,
                 manifest,
-                {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-                | (stage.tensors if stage else {}),
+                _arrays(state) | (stage.tensors if stage else {}),
                 {
                     "users": pl.DataFrame({"user_id": self.user_ids.values}),
                     "items": items if past.items is None else items.hstack(past.items),
                 }
                 | ({"vocabulary": stage.ranking.encoder.vocabulary} if stage else {}),
-                world=self.pipeline.world,
+                moments=_arrays(self.moments if self.source is None else self.source.moments),
+                world=world,
             )
+            histories.prune(folder, bundles.versions(folder, world=world), world=world)
         return self.version
+
+
+def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
 
 def _check_k(k: int) -> None:

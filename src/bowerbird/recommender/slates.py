@@ -91,6 +91,7 @@ class Slates:
                 "sources": [rung],
                 "propensity": propensity,
                 "reasons": [self.reasons[request][place].to_dict()] if self.reasons else [],
+                "properties": {},
             }
             for place, (row, score, propensity) in enumerate(zip(*columns, strict=True))
             if row >= 0
@@ -98,11 +99,17 @@ class Slates:
         return {
             "request_id": request_id,
             "user_id": None if self.users is None or not items else self.users[request],
+            "scenario": None,
             "model": self.model,
             "model_version": self.model_version,
+            "policy": "greedy",
             "rung": rung,
-            "fallback": rung != "model",
+            "fallback": [] if rung == "model" else ["cold"],
+            "stale": False,
             "unknown_items": self.unknown_items[request],
             "items": items,
+            "trace": [
+                {"stage": step.stage, "candidates": step.candidates, "ms": round(step.ms, 3)} for step in slate.trace
+            ],
             "timings_ms": {step.stage: round(step.ms, 3) for step in slate.trace},
         }

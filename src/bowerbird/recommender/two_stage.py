@@ -4,7 +4,7 @@ Shapes: B requests, C candidates, N rows, T tasks.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,33 @@ class TwoStage:
         made.ranking.learn(train, later, fingerprint=fingerprint, epochs=epochs, on_epoch=on_epoch)
         return made
 
+    def grown(self, past: Interactions) -> "TwoStage":
+        """Return a copy that knows everyone and everything in `past`; who was known keeps their row and their columns.
+
+        Columns and vocabularies stay as they were fitted, so that a new user or item is told by its other columns.
+        Raises `DataError` where the ranker reads columns of the request, which a past does not hold.
+        """
+        encoder, tables = self.ranking.encoder, tables_of(past)
+        if encoder.columns["request"]:
+            names = ", ".join(column.name for column in encoder.columns["request"])
+            raise DataError(f"the ranker reads columns of the request ({names}), which no past holds. Train it again.")
+        ranking = Ranking(self.ranking.config, encoder, replace(self.ranking.run, checkpoint=""))
+        ranking.model.load_state_dict(self.ranking.model.state_dict())
+        ranking.calibration, ranking.training = self.ranking.calibration, self.ranking.training
+        user, item = (_longer(encoder, part, getattr(self.table, part), tables[part]) for part in ("user", "item"))
+        return TwoStage(ranking, replace(self.table, user=user, item=item), self.options)
+
+    def learn_on(self, past: Interactions, which: np.ndarray, epochs: int) -> None:
+        """Train the ranker on with the rows of some events of `past`, bool (E,), each with the history before it."""
+        rows, event = self.options.labels.rows(past, seed=self.ranking.run.seed)
+        kept = which[event]
+        chosen = self.ranking.training
+        if kept.any():
+            self.ranking.learn(self._joined(rows.take(kept), past, event[kept]), epochs=epochs)
+        if self.ranking.training is not None and self.ranking.training.interrupted:
+            raise KeyboardInterrupt
+        self.ranking.training = chosen  # for how many epochs a refit trains was chosen then
+
     def _joined(self, rows: Rows, past: Interactions, event: np.ndarray | None = None) -> JoinedRows:
         columns = None
         if self.ranking.encoder.columns["request"]:
@@ -185,6 +212,20 @@ def options_of(document: Mapping[str, Any], columns: Mapping[str, tuple[Column, 
     kept = dict(document["options"]) | {"label": tuple(document["options"]["label"])}
     retriever = build(lookup(document["retriever"]["model"]).config, document["retriever"]["config"])
     return RankingOptions(retriever=retriever, columns=columns, **kept)
+
+
+def _longer(encoder: Encoder, part: str, known: Encoded, table: pl.DataFrame) -> Encoded:
+    """Return encoded rows with those that `table` has beyond them; the last stays that of nobody."""
+    new = table[len(known) - 1 :]
+    missing = {column.name for column in encoder.columns[part]} - set(new.columns)
+    more = encoder.encode(new.with_columns(pl.lit(None).alias(name) for name in sorted(missing)), part)
+    more = more.to(known.code.device)
+
+    def inserted(old: Tensor, new: Tensor) -> Tensor:
+        return torch.cat([old[:-1], new, old[-1:]])
+
+    value = None if known.value is None else inserted(known.value, more.values)
+    return Encoded(inserted(known.code, more.code), value, inserted(known.vector, more.vector))
 
 
 def _tables(past: Interactions, rows: Rows, options: RankingOptions) -> tuple[Encoder, FeatureTable]:

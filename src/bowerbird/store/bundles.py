@@ -2,13 +2,14 @@
 
 A run directory holds numbered versions and one pointer:
 
-    RUN/bundles/000001/{manifest.json, weights.safetensors, *.parquet}
+    RUN/bundles/000001/{manifest.json, weights.safetensors, *.parquet}, and optimiser.safetensors of what was trained
+    RUN/histories/000001/{histories.parquet, histories.sha256}, see `store.histories`
     RUN/current
     RUN/lock
 
 A version is written beside its place and renamed into it; the pointer follows. A reader sees the old version or the
 new one. Who publishes holds the lock, so that two of them take turns. A bundle holds no event and no history of a
-person; those stay in the run's history table.
+person; those stay in the run's histories.
 
 The format is a number, and the last two are read: whoever raises FORMAT writes what turns the format before into the
 new one, and drops the one before that.
@@ -19,7 +20,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ from safetensors.numpy import load, save
 
 from bowerbird.core import BundleError, RealWorld, World
 
-FORMAT = 1
-KEEP = 3  # versions; older ones are removed after a publication
+FORMAT = 2
+KEEP = 3  # versions: the one that was served before, and the newest; others are removed after a publication
 WAIT_S = 60.0  # for another process that publishes
 PAUSE_S = 0.05
-MANIFEST, WEIGHTS, POINTER, LOCK = "manifest.json", "weights.safetensors", "current", "lock"
+MANIFEST, WEIGHTS, OPTIMISER = "manifest.json", "weights.safetensors", "optimiser.safetensors"
+POINTER, LOCK = "current", "lock"
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,12 @@ class Bundle:
     manifest: dict[str, Any]
     tensors: dict[str, np.ndarray]
     tables: dict[str, pl.DataFrame]
+    moments: dict[str, np.ndarray] = field(default_factory=dict)  # of the optimiser, where they were asked for
 
 
-MIGRATIONS: dict[int, Callable[[Bundle], Bundle]] = {}  # by format: what makes a bundle of it one of the next
+MIGRATIONS: dict[int, Callable[[Bundle], Bundle]] = {  # by format: what makes a bundle of it one of the next
+    1: lambda bundle: bundle,  # it has no moments; `store.histories` knows where its histories lie
+}
 
 
 @contextmanager
@@ -75,18 +80,22 @@ def publish(
     tensors: dict[str, np.ndarray],
     tables: dict[str, pl.DataFrame],
     *,
+    moments: dict[str, np.ndarray] | None = None,
     world: World | None = None,
 ) -> str:
-    """Write a new version and make it the current one; return its name. Whole or not at all, and inside `locked`."""
+    """Write a new version and make it the current one; return its name. Whole or not at all, and inside `locked`.
+
+    `moments` are those of the optimiser: with them, training goes on.
+    """
     world = world or RealWorld()
     folder = run / "bundles"
     world.make_folder(folder)
-    numbers = [int(name) for name in world.names(folder) if name.isdigit()]
-    version = f"{max(numbers, default=0) + 1:06d}"
+    there, version = versions(run, world=world), next_version(run, world=world)
+    served = current(run, world=world) if POINTER in world.names(run) else None
     scratch = folder / f".{version}.part"
     world.remove_folder(scratch)
     world.make_folder(scratch)
-    files = {WEIGHTS: save({name: np.ascontiguousarray(array) for name, array in tensors.items()})}
+    files = {WEIGHTS: _tensors(tensors)} | ({OPTIMISER: _tensors(moments)} if moments else {})
     for name, table in tables.items():
         buffer = io.BytesIO()
         table.write_parquet(buffer)
@@ -103,9 +112,37 @@ def publish(
     world.write(scratch / MANIFEST, _text(whole))
     world.replace(scratch, folder / version)
     point(run, version, world=world)
-    for number in sorted(numbers)[: -(KEEP - 1) or None]:
-        world.remove_folder(folder / f"{number:06d}")
+    for name in sorted(there, key=lambda name: (name == served, name))[: -(KEEP - 1)]:
+        world.remove_folder(folder / name)
     return version
+
+
+def versions(run: Path, *, world: World | None = None) -> list[str]:
+    """Return the versions that are there, oldest first."""
+    return [name for name in (world or RealWorld()).names(run / "bundles") if name.isdigit()]
+
+
+def next_version(run: Path, *, world: World | None = None) -> str:
+    """Return the name that `publish` gives the next version; it stays so inside `locked`."""
+    return f"{max(map(int, versions(run, world=world)), default=0) + 1:06d}"
+
+
+def current(run: Path, *, world: World | None = None) -> str:
+    """Return the version that is loaded where none is named; raises `BundleError` for a folder that is no run."""
+    world = world or RealWorld()
+    if POINTER not in world.names(run):
+        raise BundleError(f"{run}: this is not a run directory. Make one with: bowerbird train … --out {run}")
+    return world.read(run / POINTER).decode(errors="replace").strip()
+
+
+def before(run: Path, version: str, *, world: World | None = None) -> str:
+    """Return the version that a version was made from, or else the one before it; raises `BundleError` without one."""
+    there = versions(run, world=world)
+    older = [name for name in there if name < version]
+    if not older:
+        raise BundleError(f"{run}: there is no version before {version} to go back to.")
+    parent = manifest_of(run, version, world=world)["parent"] if version in there else None
+    return str(parent) if parent in older else older[-1]
 
 
 def point(run: Path, version: str, *, world: World | None = None) -> None:
@@ -118,34 +155,41 @@ def point(run: Path, version: str, *, world: World | None = None) -> None:
     world.replace(scratch, run / POINTER)
 
 
-def read(run: Path, *, version: str | None = None, world: World | None = None) -> Bundle:
-    """Return the current version, or a named one; raises `BundleError` unless every byte is as written."""
+def read(run: Path, *, version: str | None = None, moments: bool = False, world: World | None = None) -> Bundle:
+    """Return the current version, or a named one; raises `BundleError` unless every byte is as written.
+
+    The optimiser's moments, twice as large as the weights, are only read where they are asked for.
+    """
     world = world or RealWorld()
     folder = _folder(run, version, world)
     manifest = _manifest(folder, world)
-    data = {name: _checked(folder, name, sha256, world) for name, sha256 in manifest["files"].items()}
+    wanted = {name: sha256 for name, sha256 in manifest["files"].items() if moments or name != OPTIMISER}
+    data = {name: _checked(folder, name, sha256, world) for name, sha256 in wanted.items()}
     try:
-        tensors = load(data.pop(WEIGHTS))
+        tensors, kept = load(data.pop(WEIGHTS)), data.pop(OPTIMISER, None)
+        learnt = {} if kept is None else load(kept)
         tables = {name.removesuffix(".parquet"): pl.read_parquet(io.BytesIO(one)) for name, one in data.items()}
     except (SafetensorError, pl.exceptions.PolarsError, KeyError) as error:
         raise BundleError(f"{folder}: {error}") from None
-    bundle = Bundle(folder.name, manifest, tensors, tables)
+    bundle = Bundle(folder.name, manifest, tensors, tables, learnt)
     return bundle if manifest["format"] == FORMAT else MIGRATIONS[manifest["format"]](bundle)
 
 
-def kind_of(run: Path, *, world: World | None = None) -> str:
-    """Return what the current version of a run holds: "rows" for a predictor, else "recommender"."""
+def manifest_of(run: Path, version: str | None = None, *, world: World | None = None) -> dict[str, Any]:
+    """Return what the current version, or a named one, says of itself; raises `BundleError` where it was changed."""
     world = world or RealWorld()
-    folder = _folder(run, None, world)
-    return str(_manifest(folder, world).get("kind", "recommender"))
+    return _manifest(_folder(run, version, world), world)
+
+
+def kind_of(run: Path, version: str | None = None, *, world: World | None = None) -> str:
+    """Return what a version holds: "rows" for a predictor, else "recommender"."""
+    return str(manifest_of(run, version, world=world).get("kind", "recommender"))
 
 
 def _folder(run: Path, version: str | None, world: World) -> Path:
     """Return where a version lies, the current one where none is named."""
     if version is None:
-        if POINTER not in world.names(run):
-            raise BundleError(f"{run}: this is not a run directory. Make one with: bowerbird train … --out {run}")
-        version = world.read(run / POINTER).decode(errors="replace").strip()
+        version = current(run, world=world)
     if version not in world.names(run / "bundles"):
         raise BundleError(f"{run}: version {version} is gone. Point to another one of {world.names(run / 'bundles')}.")
     return run / "bundles" / version
@@ -181,6 +225,10 @@ def _checked(folder: Path, name: str, sha256: str, world: World) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BundleError(f"{folder / name} was changed after it was written. Restore it or train again.")
     return data
+
+
+def _tensors(tensors: dict[str, np.ndarray]) -> bytes:
+    return save({name: np.asarray(array, order="C") for name, array in tensors.items()})
 
 
 def _text(manifest: dict[str, Any]) -> bytes:

@@ -31,7 +31,7 @@ def write(path: Path, progress: dict[str, Any], model: nn.Module, optimiser: Ada
     parts = {
         "model": model.state_dict(),
         "best": best,
-        **{f"moments.{name}": optimiser.state.get(one, {}) for name, one in model.named_parameters()},
+        "moments": optimiser.moments(model),
     }
     tensors = {f"{part}.{key}": value.contiguous() for part, state in parts.items() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +58,5 @@ def recall(path: Path, model: nn.Module, optimiser: Adam) -> tuple[dict[str, Any
         return {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
 
     model.load_state_dict(part("model."))
-    for name, parameter in model.named_parameters():
-        moments = part(f"moments.{name}.")
-        if moments:
-            steps = moments.pop("steps")  # a count, which stays on the processor
-            optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-            optimiser.state[parameter]["steps"] = steps
+    optimiser.restore(model, part("moments."))
     return progress, part("best.")

@@ -88,6 +88,7 @@ def train(
     config: TrainedConfig,
     run: RunOptions,
     *,
+    optimiser: Adam | None = None,
     validate: Callable[[], float] | None = None,
     epochs: int | None = None,
     shard: tuple[int, int] = (0, 1),
@@ -100,9 +101,10 @@ def train(
     training and keeps the best state so far. `on_epoch` is told after every epoch. Several workers cut shards of the
     same batches and sum their gradients in `on_gradients`, called before every step: each divides by the weight of
     the whole batch, so that the sum is the gradient one worker would have. With `run.checkpoint`, a training that was
-    interrupted, however roughly, goes on after its last whole epoch and ends with the same model.
+    interrupted, however roughly, goes on after its last whole epoch and ends with the same model. With an `optimiser`
+    of the model's parameters, training goes on with the moments that it has, and leaves it as it ends.
     """
-    optimiser = Adam(model.parameters(), config.learning_rate)
+    optimiser = optimiser or Adam(model.parameters(), config.learning_rate)
     result = Training(select=config.select if validate else "")
     best: dict[str, Tensor] = {}
     last, device = epochs or config.epochs, device_of(run)
