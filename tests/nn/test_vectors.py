@@ -175,3 +175,11 @@ def test_grown_keeps_the_type_and_no_gradient() -> None:
     assert wider.dtype == torch.float64
     assert not wider.requires_grad
     assert grown(torch.tensor([5], dtype=torch.int64), 2, fill=-1).tolist() == [5, -1]
+
+
+def test_who_did_something_new_is_answered_from_the_history() -> None:
+    liked = replace(Ragged.of([[0], [1], []]), weight=torch.tensor([1.0, -1.0]))
+    context = Context(torch.tensor([0, 0, 1]), liked, news=torch.tensor([True, True, True]))
+    assert Two().own(context).tolist() == [False, True, True]  # a dislike alone says too little to start anew from
+    assert Two().own(replace(context, news=None)).tolist() == [True, True, True]
+    assert context.take(torch.tensor([2, 0])).news is not None

@@ -140,7 +140,7 @@ def test_a_score_that_is_not_a_number_is_an_error(pipeline: Pipeline, known) -> 
 def test_the_trace_counts_what_left_each_stage(known, always) -> None:
     pipeline = Pipeline(Ladder({"model": known, "popularity": always}), N_ITEMS, [True], world=Ticking())
     trace = pipeline.run(of(0, [0]), 5, allowed=torch.tensor([True, True, True, False])).trace
-    assert [(step.stage, step.candidates) for step in trace] == [("source", 4), ("filter", 2), ("slate", 2)]
+    assert [(step.stage, step.candidates) for step in trace] == [("sources", 4), ("filter", 2), ("slate", 2)]
     assert [step.ms for step in trace] == [1000.0, 1000.0, 1000.0]
 
 

@@ -34,7 +34,7 @@ def test_the_best_of_the_ladder_are_ordered_anew(known) -> None:
     # user 0 likes 0 and 1 best, user 1 likes 3 and 2
     assert slate.items.tolist() == [[1, 0], [3, 2]]
     assert slate.scores.tolist() == [[1.0, 0.0], [3.0, 2.0]]
-    assert [step.stage for step in slate.trace] == ["source", "filter", "ranking", "slate"]
+    assert [step.stage for step in slate.trace] == ["sources", "filter", "ranking", "slate"]
 
 
 def test_as_many_candidates_as_places_are_taken_at_least(known) -> None:

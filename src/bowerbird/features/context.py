@@ -126,6 +126,7 @@ class Context:
     seeds: Ragged | None = None  # items the answer should resemble (similar to this, goes with this cart)
     columns: Encoded | None = None  # of the request itself, B rows, as its encoder encoded them
     time: Tensor | None = None  # int64 (B,): the moment of asking, seconds since 1970 UTC
+    news: Tensor | None = None  # bool (B,): whose history holds what training has not seen; None: nobody's
 
     @classmethod
     def nobody(cls, n: int = 1) -> "Context":
@@ -180,6 +181,7 @@ class Context:
             None if self.seeds is None else self.seeds.take(index),
             None if self.columns is None else self.columns.take(index),
             None if self.time is None else self.time[index],
+            None if self.news is None else self.news[index],
         )
 
     def to(self, device: torch.device | str) -> "Context":
@@ -192,4 +194,5 @@ class Context:
             None if self.seeds is None else self.seeds.to(device),
             None if self.columns is None else self.columns.to(device),
             None if self.time is None else self.time.to(device),
+            None if self.news is None else self.news.to(device),
         )

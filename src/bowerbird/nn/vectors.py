@@ -53,10 +53,13 @@ class DotProduct(nn.Module):
         return self.shaped_user.to(users.dtype) @ users / self.shaped_user.sum().clamp(min=1)
 
     def own(self, context: Context) -> Tensor:
-        """Return which requests are of users with a vector of their own, bool (B,)."""
+        """Return which requests are of users with a vector of their own that nothing has outdated, bool (B,)."""
         if not len(self.shaped_user):
             return torch.zeros_like(context.user, dtype=torch.bool)
-        return (context.user >= 0) & self.shaped_user.index_select(0, context.user.clamp(min=0))
+        own = (context.user >= 0) & self.shaped_user.index_select(0, context.user.clamp(min=0))
+        if context.news is None or not bool(context.news.any()):
+            return own
+        return own & ~(context.news & context.history.speaks)
 
     def can(self, context: Context) -> Tensor:
         """Return which requests have a vector of their own, a history that speaks, or seeds, bool (B,)."""

@@ -120,7 +120,7 @@ class Pipeline:
             started = now
 
         scores, rung = self.ladder.scores(context)
-        step("source", scores.numel())
+        step("sources", scores.numel())
         for past in (context.history, context.seeds):
             if past is not None:
                 hide_seen(scores, past, self.hides)
