@@ -117,7 +117,7 @@ def test_evaluate_measures_later_events(run: Path, tmp_path: Path) -> None:
         (("recommend", "RUN", "--all"), "--out recs.parquet"),
         (("recommend", "RUN", "--user", "u0", "--history", "i0"), "one of them"),
         (("similar", "RUN", "i00"), 'Did you mean "i0"'),
-        (("serve", "RUN", "--host", "0.0.0.0"), "loopback"),
+        (("serve", "RUN", "--host", "0.0.0.0"), "bowerbird key create"),
         (("data", "get", "ml-100"), 'Did you mean "ml-100k"'),
     ],
 )

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from pages import ELSEWHERE, NOT_RUN, PAGES, ROOT, SHOWN, Block, Reader, blocks_of, lay_out, lines_of
+from pages import ELSEWHERE, NODE, NOT_RUN, PAGES, ROOT, SHOWN, Block, Reader, blocks_of, lay_out, lines_of, told
 
 from bowerbird.core import UnknownModelError
 
-RUN = ("python", "console", "sh", "toml", "json", "output")
+RUN = ("python", "js", "console", "sh", "toml", "json", "output")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -18,7 +18,8 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     meant = [one for one in blocks_of(page) if (page.name, one.language) not in ELSEWHERE]
     lines = [line for one in meant if one.language == "console" for line, _ in lines_of(one)]
     assert [line for line in lines if line not in reader.ran] == [line for line in lines if line.startswith(NOT_RUN)]
-    assert reader.ran.count("python") == sum(one.language == "python" for one in meant)
+    for language in ("python", "js"):
+        assert reader.ran.count(language) == sum(one.language == language for one in meant)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -47,7 +48,14 @@ def test_what_is_not_run_is_met_somewhere() -> None:
         ("```console\n$ rm -r runs\n```\n", AssertionError, "rm -r runs: neither run nor listed in NOT_RUN"),
         ("```console\n$ bowerbird models\nand what it prints\n```\n", AssertionError, "line 2: [$] starts a command"),
         ("```console\n$ curl -s http://127.0.0.1:8321/healthz\n```\n", AssertionError, "a `bowerbird serve` before it"),
+        ("```console\n$ bowerbird models # after Ctrl-C\n```\n", AssertionError, "no server runs"),
         ("```python\n1 / 0\n```\n", ZeroDivisionError, "division by zero"),
+        pytest.param(
+            "```js\nthrow new Error('no good');\n```\n",
+            AssertionError,
+            "no good",
+            marks=pytest.mark.skipif(NODE is None, reason="needs node"),
+        ),
         ("```toml\n[model]\nname = 'eas'\n```\n", UnknownModelError, 'Did you mean "ease"'),
         ("```python\nprint('a b')\n```\n\n```output\na\nb\n```\n\n```output\nc\n```\n", AssertionError, "^c"),
     ],
@@ -61,4 +69,8 @@ def test_the_reader_notices_what_fails(page: str, error: type[Exception], said: 
 
 def test_lines_are_joined_and_their_status_is_read() -> None:
     block = Block("console", "$ bowerbird train \\\n    --model ease # exits with 2: no data\n$ make test   # all\n", 1)
-    assert lines_of(block) == [("bowerbird train --model ease", 2), ("make test", 0)]
+    [train, test] = lines_of(block)
+    assert train == ("bowerbird train --model ease", "exits with 2: no data")
+    assert test == ("make test", "all")
+    assert told(train[1], "exits with", 0) == 2
+    assert told(test[1], "exits with", 0) == 0

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from fastapi.routing import APIRoute
 from generated import PARTS, commands, comments, ours, parameters, table, written
 from pages import PAGES, ROOT, blocks_of
+from pydantic import BaseModel
 
 import bowerbird as bb
 import bowerbird.models
-from bowerbird.cli.main import app
+from bowerbird.cli.main import app as program
 from bowerbird.core import BowerbirdDeprecationWarning, BowerbirdError, RunOptions
 from bowerbird.data import Interactions
 from bowerbird.data.files import FORMATS
@@ -27,12 +30,37 @@ from bowerbird.evaluation.binary import RESAMPLED
 from bowerbird.evaluation.metrics import METRICS, beyond_accuracy
 from bowerbird.features.columns import KINDS
 from bowerbird.nn.losses import USUAL
+from bowerbird.pipeline import filters, live
+from bowerbird.pipeline.scenario import SOURCES, Boost, Freshness, Pin, Scenario, Source, shipped
 from bowerbird.recommender import RankingOptions
 from bowerbird.recommender.recipe import SECTIONS, DataOptions, SearchOptions, SplitOptions
-from bowerbird.serving import create_app
-from bowerbird.serving.app import Asked, ItemBody, ProblemBody, ReasonBody, SlateBody
+from bowerbird.serving import (
+    access,
+    app,
+    bodies,
+    catalogue,
+    control,
+    events,
+    gate,
+    jobs,
+    once,
+    problems,
+    recommendations,
+)
+from bowerbird.serving.bodies import ItemBody, ReasonBody, SlateBody
+from bowerbird.serving.engine import Engine
+from bowerbird.serving.metrics import Metrics
+from bowerbird.serving.problems import STATUS, ProblemBody
+from bowerbird.store.keys import SCOPES
 
 DOCS = ROOT / "docs"
+SCENARIO = (Scenario, Source, Boost, Freshness, Pin)
+BODIES = [
+    one
+    for one in (*vars(bodies).values(), jobs.Job)
+    if inspect.isclass(one) and issubclass(one, BaseModel) and one is not BaseModel
+]
+SERVER = (access, app, catalogue, control, events, gate, jobs, recommendations, once, problems)
 RECIPE = (DataOptions, SplitOptions, RankingOptions, SearchOptions, RunOptions)
 
 
@@ -55,11 +83,12 @@ def test_what_is_written_from_the_program_is_up_to_date(part: str) -> None:
 
 def test_every_command_and_option_says_what_it_is_for() -> None:
     page = (DOCS / "cli.md").read_text()
-    for name, command in commands(app):
+    for name, command in commands(program):
         assert f"\n## {name}\n" in page
         assert inspect.getdoc(command)
-        # the name of a set needs no explanation beside that of its command
-        assert [typed for typed, _, info in parameters(command) if not info.help] in ([], ["NAME"]), name
+        # a name alone needs no explanation beside that of its command
+        unsaid = {typed for typed, _, info in parameters(command) if not info.help}
+        assert unsaid <= {"NAME", "VERSION", "KEY"}, name
 
 
 def test_every_model_and_option_says_what_it_is_for() -> None:
@@ -94,7 +123,8 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
         ("ranking.md", {field.name for field in fields(RankingOptions)} | set(KINDS)),
         ("ranking.md", {*RESAMPLED, "gauc_share", "ece", "base_rate"}),
         ("recipes.md", {field.name for kind in RECIPE for field in fields(kind)}),
-        ("serve.md", {name for body in (Asked, SlateBody, ItemBody) for name in body.model_fields}),
+        ("scenarios.md", {field.name for kind in SCENARIO for field in fields(kind)} | set(SOURCES) | set(shipped())),
+        ("http.md", {name for body in BODIES for name in body.model_fields} | {*SCOPES, access.OPEN}),
     ],
     ids=lambda value: value if isinstance(value, str) else min(value),
 )  # fmt: skip
@@ -115,20 +145,82 @@ def test_usual_names_and_losses_are_as_written() -> None:
         assert re.search(rf"^\| `{name}` \| {usual or 'none'}\b", models, flags=re.MULTILINE)
 
 
-def test_every_endpoint_and_code_is_in_the_page_of_the_server(even_odd: Interactions) -> None:
-    page = (DOCS / "serve.md").read_text()
-    schema = create_app(bb.fit(even_odd, "popularity")).openapi()
-    for path, methods in schema["paths"].items():
-        for method in methods:
-            assert f"| `{method.upper()} {path.replace(':path', '')}` |" in page
-    assert all(f"`{name}`" in page for name in ProblemBody.model_fields)
-    [sample] = [json.loads(one.text) for one in blocks_of(DOCS / "serve.md") if one.language == "json"]
+def routes() -> dict[tuple[str, str], str]:
+    """Return the scope of every route of the server, by its method and its path."""
+    found: dict[tuple[str, str], str] = {}
+    for part in (recommendations, events, catalogue, control):
+        for route in part.router.routes:
+            assert isinstance(route, APIRoute)
+            [scope] = [one.call.scope for one in route.dependant.dependencies if hasattr(one.call, "scope")]
+            found |= {(method, route.path.replace(":path", "")): scope for method in route.methods}
+    return found
+
+
+def test_every_route_is_in_the_page_of_the_server_with_its_scope(even_odd: Interactions) -> None:
+    page, scopes = (DOCS / "http.md").read_text(), routes()
+    paths = app.create_app(bb.fit(even_odd, "popularity")).openapi()["paths"]
+    for path, method in ((path, method.upper()) for path, methods in paths.items() for method in methods):
+        scope = scopes.get((method, path), r"[\w:]+")  # of the few that belong to no part
+        assert re.search(rf"^\| `{method} {re.escape(path)}` \| `{scope}` \|", page, flags=re.MULTILINE), (method, path)
+    shown = set(re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", page, flags=re.MULTILINE))
+    assert shown == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+
+
+def test_the_answer_that_is_shown_has_the_keys_of_one() -> None:
+    [sample] = [json.loads(one.text) for one in blocks_of(DOCS / "http.md") if one.language == "json"]
     place = sample["items"][0]
     for body, shown in ((SlateBody, sample), (ItemBody, place), (ReasonBody, place["reasons"][0])):
         assert set(body.model_fields) == set(shown)
-    source = inspect.getsource(inspect.getmodule(create_app))
-    for status, code in re.findall(r'_problem\(\w+, (\d+), "(\w+)"', source):
-        assert f"| {status} | `{code}` |" in page
+
+
+def sources_of(*modules: ModuleType) -> str:
+    return "\n".join(inspect.getsource(one) for one in modules)
+
+
+def test_every_refusal_is_in_the_page_of_the_server() -> None:
+    page, said = (DOCS / "http.md").read_text(), sources_of(*SERVER)
+    assert all(f"`{name}`" in page for name in ProblemBody.model_fields)
+    own = [(int(status), code) for status, code in re.findall(r'Refusal\(\s*(\d+), "(\w+)"', said)]
+    assert len(own) == len(re.findall(r"Refusal\(\s*\d", said)) > 10
+    usual = [(400, "invalid_request"), (404, "not_found"), (405, "method_not_allowed")]
+    for status, code in (*own, *usual, *((status, code) for _, status, code in STATUS)):
+        assert f"| {status} | `{code}` |" in page, (status, code)
+    for code in re.findall(r'"code": "(\w+)"', inspect.getsource(events)):
+        assert f"| `{code}` |" in page, code
+
+
+def test_every_limit_of_the_server_is_in_its_page() -> None:
+    page = (DOCS / "http.md").read_text()
+    limits = [gate.LONGEST_BODY, gate.LONGEST_PATH, gate.LONGEST_HEADERS, gate.MOST_AT_ONCE, int(access.PER_S)]
+    limits += [bodies.MOST_PLACES, bodies.LONGEST_HISTORY, bodies.MOST_EXCLUDED, bodies.MOST_EVENTS, bodies.MOST_ROWS]
+    assert [one for one in limits if f"{one:,}" not in page] == []
+
+
+def test_every_limit_of_filters_is_in_their_page() -> None:
+    page = (DOCS / "filters.md").read_text()
+    limits = (filters.MAX_BYTES, filters.MAX_DEPTH, filters.MAX_SIGNS, filters.MAX_VALUES)
+    assert [one for one in limits if not re.search(rf"\b{one:,}\b", page)] == []
+    assert {f"{unit}`" for unit in filters.SECONDS} <= set(re.findall(r"\d([a-z]`)", page))
+
+
+def test_every_word_of_an_answer_is_in_the_page_of_the_server() -> None:
+    words = set(re.findall(r'\.fall\("(\w+)"\)', inspect.getsource(live)))
+    words |= set(re.findall(r'yield "(\w+)"', inspect.getsource(live.LivePipeline._boards)))
+    words |= set(re.findall(r'\.popular\(asked, "(\w+)"\)', inspect.getsource(Engine)))
+    assert {"cold", "light", "any", "model_failed"} <= words
+    stages = set(re.findall(r'"(\w+)": (?:self\._|candidates)', inspect.getsource(live.LivePipeline._stages)))
+    assert {"filter", "sources", "ranking", "reranking", "slate"} == stages
+    assert words | stages <= rows_of("http.md")
+
+
+def test_every_figure_of_the_server_is_in_its_page() -> None:
+    page = (DOCS / "http.md").read_text()
+    metrics = Metrics()
+    for name in vars(metrics).values():
+        if hasattr(name, "_labelnames"):
+            ending = "_total" if name._type == "counter" else ""
+            labels = ", ".join(f"`{one}`" for one in name._labelnames)
+            assert f"| `{name._name}{ending}` | {labels} |" in page
 
 
 def test_every_error_is_in_the_table_with_what_it_refines() -> None:

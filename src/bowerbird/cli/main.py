@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(data_app, name="data")
+model_app = typer.Typer(help="The versions of a run.", no_args_is_help=True)
+key_app = typer.Typer(help="The keys of a server.", no_args_is_help=True)
+for part, name in ((data_app, "data"), (model_app, "model"), (key_app, "key")):
+    app.add_typer(part, name=name)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as `train --out` makes it.")]
 K = Annotated[int, typer.Option("-k", help="Items in each list.")]
@@ -322,14 +326,128 @@ def models(json: Json = False) -> None:
 @app.command()
 def serve(
     run: Run,
-    host: Annotated[str, typer.Option(help="An address of this machine; loopback only.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="An address of this machine; not loopback: needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port.")] = 8321,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Where events, catalogue and keys are kept; else RUN/server.")
+    ] = None,
+    scenarios: Annotated[Path | None, typer.Option(help="A folder of scenarios, TOML files, beside the six.")] = None,
+    behind_proxy: Annotated[bool, typer.Option(help="Trust a proxy on who asks, and answer to any host.")] = False,
+    update_every: Annotated[float, typer.Option(help="Seconds between two updates from new events; 0: none.")] = 0.0,
 ) -> None:
-    """Answer over HTTP until Ctrl-C."""
-    from bowerbird import load
+    """Answer over HTTP, and take events, until Ctrl-C."""
     from bowerbird.cli.serving import run_server
 
-    run_server(load(run), host, port)
+    run_server(
+        run, host, port, data_dir=data_dir, scenarios=scenarios, behind_proxy=behind_proxy, update_every=update_every
+    )
+
+
+@app.command()
+def update(
+    run: Run,
+    data: DataPath = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="The data directory of a server, whose log is read.")
+    ] = None,
+    user: Column = None,
+    item: Column = None,
+    time: Column = None,
+    event: Column = None,
+    items: Items = None,
+    data_root: Root = None,
+    json: Json = False,
+) -> None:
+    """Learn from later events, and publish what is no worse; exits with 3 for what is refused, 4 for nothing new."""
+    from bowerbird.cli.versions import run_update
+    from bowerbird.recommender import DataOptions
+    from bowerbird.store.deeds import read_deeds
+
+    options = None
+    if data is not None:
+        options = DataOptions(path=data, user=user, item=item, time=time, event=event, items=items, root=data_root)
+    read_log = None if data_dir is None else partial(read_deeds, data_dir)
+    raise typer.Exit(run_update(run, options, read_log=read_log, as_json=json))
+
+
+@app.command()
+def doctor(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run directory.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="The data directory of a server.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what is wrong with this machine, a run and a data directory; 1 where something is."""
+    from bowerbird.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(run, data_dir, as_json=json))
+
+
+@app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A folder that a backup job wrote.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory to make.")],
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="The data directory to make.")],
+) -> None:
+    """Put a backup in place, in directories that hold nothing yet."""
+    from bowerbird.cli.serving import run_restore
+
+    run_restore(backup, run, data_dir)
+
+
+@model_app.command("list")
+def model_list(run: Run, json: Json = False) -> None:
+    """Show the versions of a run, the newest last."""
+    from bowerbird.cli.versions import run_versions
+
+    run_versions(run, as_json=json)
+
+
+@model_app.command("promote")
+def model_promote(run: Run, version: Annotated[str, typer.Argument(metavar="VERSION")], json: Json = False) -> None:
+    """Make a version the one that is served; a running server takes it within a second."""
+    from bowerbird.cli.versions import run_promote
+
+    run_promote(run, version, as_json=json)
+
+
+@model_app.command("rollback")
+def model_rollback(run: Run, json: Json = False) -> None:
+    """Go back to the version that the served one was made from."""
+    from bowerbird.cli.versions import run_rollback
+
+    run_rollback(run, as_json=json)
+
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="The data directory of a server that is not running.")]
+
+
+@key_app.command("create")
+def key_create(
+    data_dir: DataDir,
+    name: Annotated[str, typer.Option(help="Whose it is.")],
+    scope: Annotated[list[str], typer.Option(help="What it may do; repeatable.")],
+    json: Json = False,
+) -> None:
+    """Make a key and print its secret, once."""
+    from bowerbird.cli.serving import run_key_create
+
+    run_key_create(data_dir, name, scope, as_json=json)
+
+
+@key_app.command("list")
+def key_list(data_dir: DataDir, json: Json = False) -> None:
+    """Show the keys, without their secrets."""
+    from bowerbird.cli.serving import run_key_list
+
+    run_key_list(data_dir, as_json=json)
+
+
+@key_app.command("revoke")
+def key_revoke(data_dir: DataDir, key_id: Annotated[str, typer.Argument(metavar="KEY")]) -> None:
+    """End a key."""
+    from bowerbird.cli.serving import run_key_revoke
+
+    run_key_revoke(data_dir, key_id)
 
 
 @app.command()
@@ -345,6 +463,6 @@ def demo(
     from bowerbird.cli.demo import run_demo
     from bowerbird.cli.serving import run_server
 
-    recommender = run_demo(data, data_root, out_dir, port, as_json=json)
+    run_demo(data, data_root, out_dir, port, as_json=json)
     if serve:
-        run_server(recommender, "127.0.0.1", port)
+        run_server(out_dir, "127.0.0.1", port)

@@ -1,28 +1,123 @@
-"""`bowerbird serve`: a banner, then the HTTP API on loopback."""
+"""`bowerbird serve`: a banner, then the HTTP API; keys, backups and restoring, which need no running server."""
 
+import gc
 import ipaddress
+import logging
+import sys
+from pathlib import Path
+from typing import Any
 
-from bowerbird.cli.output import say
-from bowerbird.core import ConfigError
-from bowerbird.recommender import Recommender
+from bowerbird.cli.output import out, say, show_json, show_table
+from bowerbird.core import ConfigError, RequestError
+
+SWITCH_S = 0.005
+DRAIN_S = 20  # for requests that are being answered when the server is asked to stop
 
 
-def run_server(recommender: Recommender, host: str, port: int) -> None:
-    """Serve until Ctrl-C; raises `ConfigError` for an address that others can reach, since there are no keys yet."""
+def run_server(
+    run: Path,
+    host: str,
+    port: int,
+    *,
+    data_dir: Path | None = None,
+    scenarios: Path | None = None,
+    behind_proxy: bool = False,
+    update_every: float = 0.0,
+) -> None:
+    """Serve until Ctrl-C; raises `ConfigError` for an address that others can reach while there is no key."""
+    import torch
     import uvicorn
 
-    from bowerbird.serving import create_app
+    from bowerbird.pipeline.scenario import Scenario, shipped
+    from bowerbird.serving import Engine, create_app
 
-    if host != "localhost" and not _is_loopback(host):
-        raise ConfigError(
-            f"host is {host!r}; the server has no keys yet, so it must be a loopback address. Try 127.0.0.1, and put "
-            "a proxy that checks who asks in front of it."
-        )
+    loopback = host == "localhost" or _is_loopback(host)
+    torch.set_num_threads(1)  # requests share the cores; within one there is too little to divide
+    sys.setswitchinterval(SWITCH_S)
+    given = {} if scenarios is None else {path.stem: Scenario.load(path) for path in sorted(scenarios.glob("*.toml"))}
+    engine = Engine(run, data_dir or run / "server", scenarios=shipped() | given)
+    try:
+        if not loopback and not engine.keys.all():
+            raise ConfigError(
+                f"host is {host!r}, which others can reach, and there is no key. Make one with: "
+                f"bowerbird key create --data-dir {engine.data} --name admin --scope admin"
+            )
+        app = create_app(engine, any_host=behind_proxy or not loopback, update_every=update_every)
+    except BaseException:
+        engine.close()
+        raise
+    gc.collect()
+    gc.freeze()  # what was loaded stays: looking through it again and again would stop requests for 0.3 seconds
     base = f"http://{host}:{port}"
-    say(f" serves {recommender!r}", mark="\n[bold]bowerbird[/]")
+    say(f" serves {engine.view.recommender!r}", mark="\n[bold]bowerbird[/]")
     say(f"  recommendations  {base}/v1/recommendations    documentation  {base}/docs")
-    say("  open to everyone on this machine, and to nobody else; Ctrl-C stops it")
-    uvicorn.run(create_app(recommender), host=host, port=port, log_level="warning")
+    open_to = "whoever has a key" if engine.keys.all() else "everyone on this machine, and to nobody else"
+    say(f"  open to {open_to}; Ctrl-C stops it")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S,
+        proxy_headers=behind_proxy,
+    )  # fmt: skip
+
+
+def run_key_create(data_dir: Path, name: str, scopes: list[str], *, as_json: bool) -> None:
+    """Make a key and print its secret, once."""
+    from bowerbird.store.database import Database
+    from bowerbird.store.keys import Keys
+
+    database = Database(data_dir)
+    try:
+        key, secret = Keys(database).create(name, scopes)
+    finally:
+        database.close()
+    if as_json:
+        show_json({"id": key.id, "name": key.name, "scopes": list(key.scopes), "secret": secret})
+        return
+    out.print(secret, soft_wrap=True)
+    say(f"  key {key.id} ({name}: {', '.join(scopes)}); its secret is shown this once")
+
+
+def run_key_list(data_dir: Path, *, as_json: bool) -> None:
+    """Show the keys of a data directory, without their secrets."""
+    from bowerbird.store.database import Database
+    from bowerbird.store.keys import Keys
+
+    database = Database(data_dir)
+    try:
+        keys = Keys(database).all()
+    finally:
+        database.close()
+    rows: list[dict[str, Any]] = [{"id": one.id, "name": one.name, "scopes": list(one.scopes)} for one in keys]
+    if as_json:
+        show_json(rows)
+    else:
+        show_table(
+            "Keys", ("id", "name", "scopes"), [(r["id"], r["name"], ", ".join(r["scopes"])) for r in rows], left=3
+        )
+
+
+def run_key_revoke(data_dir: Path, key_id: str) -> None:
+    """End a key; raises `RequestError` where there is none of that id."""
+    from bowerbird.store.database import Database
+    from bowerbird.store.keys import Keys
+
+    database = Database(data_dir)
+    try:
+        keys = Keys(database)
+        if key_id not in [one.id for one in keys.all()]:
+            raise RequestError(f"no key has the id {key_id!r}. `bowerbird key list --data-dir {data_dir}` shows them.")
+        keys.revoke(key_id)
+    finally:
+        database.close()
+
+
+def run_restore(backup: Path, run: Path, data_dir: Path) -> None:
+    """Put a backup in place; both directories must not hold anything yet."""
+    from bowerbird.store.backups import restore
+
+    version = restore(backup, run, data_dir)
+    say(f"version {version} in {run}, events and keys in {data_dir}. Start it with:")
+    say(f"  bowerbird serve {run} --data-dir {data_dir}")
 
 
 def _is_loopback(host: str) -> bool:

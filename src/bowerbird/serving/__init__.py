@@ -1,5 +1,6 @@
-"""The HTTP API: a thin door onto the recommender."""
+"""The HTTP API over one engine: answers, events, catalogue, versions, keys and jobs."""
 
 from bowerbird.serving.app import create_app
+from bowerbird.serving.engine import Engine
 
-__all__ = ["create_app"]
+__all__ = ["Engine", "create_app"]

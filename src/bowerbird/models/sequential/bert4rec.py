@@ -26,12 +26,12 @@ class BERT4RecConfig(AttentionConfig):
 
     activation: str = "gelu"
     masked: float = 0.2  # share of the items that training masks
-    last: float = 0.2  # share of the rows of which the last item alone is masked
+    last: float = 0.1  # share of the rows of which the last item alone is masked
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 < self.masked < 1, "masked", self.masked, "must be above 0 and below 1", try_instead=0.2)
-        check(0 <= self.last <= 1, "last", self.last, "must lie between 0 and 1", try_instead=0.2)
+        check(0 <= self.last <= 1, "last", self.last, "must lie between 0 and 1", try_instead=0.1)
 
 
 @register(

@@ -1,0 +1,146 @@
+"""Control: scenarios, versions, keys, jobs and status."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+
+from bowerbird.core import UnknownItemError
+from bowerbird.serving.access import guarded
+from bowerbird.serving.bodies import JobAsked, KeyAsked, Name
+from bowerbird.serving.engine import Engine
+from bowerbird.serving.jobs import Job, Jobs
+from bowerbird.serving.once import once
+from bowerbird.serving.problems import described
+from bowerbird.store import bundles
+
+router = APIRouter(prefix="/v1", responses=described(400, 401, 403, 404, 409, 422))
+Version = Annotated[str, Path(pattern="^[0-9]{6}$")]
+Once = Annotated[str | None, Header(alias="Idempotency-Key", max_length=256)]
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+@router.get("/scenarios", tags=["scenarios"], dependencies=guarded("models:read"))
+def scenarios(request: Request) -> dict[str, Any]:
+    """Return the scenarios that a request may name."""
+    return {"scenarios": sorted(_engine(request).scenarios)}
+
+
+@router.get("/scenarios/{name}", tags=["scenarios"], dependencies=guarded("models:read"))
+def scenario(request: Request, name: Name) -> dict[str, Any]:
+    """Return what a scenario does, and what of it the item table cannot answer."""
+    engine = _engine(request)
+    if name not in engine.scenarios:
+        raise UnknownItemError(f'no scenario is named "{name}". There are {", ".join(sorted(engine.scenarios))}.')
+    return {"scenario": asdict(engine.scenarios[name]), "missing": list(engine.view.pipelines[name].rules.missing)}
+
+
+@router.get("/models", tags=["models"], dependencies=guarded("models:read"))
+def models(request: Request) -> dict[str, Any]:
+    """Return the versions of the model, the newest last, and which one answers."""
+    engine = _engine(request)
+    return {"in_use": engine.view.recommender.version, "versions": _versions(engine)}
+
+
+@router.post("/models/{version}:promote", tags=["models"], dependencies=guarded("models:write"))
+def promote(request: Request, version: Version) -> dict[str, str | None]:
+    """Let a version answer from now on."""
+    engine = _engine(request)
+    if version not in bundles.versions(engine.run, world=engine.world):
+        raise UnknownItemError(f"there is no version {version}.")
+    engine.promote(version)
+    return {"in_use": engine.view.recommender.version}
+
+
+@router.post("/models:rollback", tags=["models"], dependencies=guarded("models:write"))
+def rollback(request: Request) -> dict[str, str | None]:
+    """Let the version before the one in use answer again."""
+    engine = _engine(request)
+    engine.promote(bundles.before(engine.run, str(engine.view.recommender.version), world=engine.world))
+    return {"in_use": engine.view.recommender.version}
+
+
+@router.post("/jobs", tags=["jobs"], dependencies=guarded("jobs"), status_code=202, response_model=Job)
+def start(request: Request, asked: JobAsked, key: Once = None) -> Response:
+    """Start work that takes longer than a request may; `Location` says where to look for it."""
+    jobs: Jobs = request.app.state.jobs
+
+    def make() -> tuple[int, dict[str, Any], dict[str, str]]:
+        job = jobs.start(asked.kind, what=asked.what, file=asked.file)
+        return 202, job.model_dump(), {"Location": f"/v1/jobs/{job.id}"}
+
+    return once(_engine(request), request.url.path, key, asked, make)
+
+
+@router.get("/jobs", tags=["jobs"], dependencies=guarded("jobs"))
+def jobs(request: Request) -> dict[str, list[Job]]:
+    """Return the jobs of this server, the newest first."""
+    return {"jobs": request.app.state.jobs.all()}
+
+
+@router.get("/jobs/{job_id}", tags=["jobs"], dependencies=guarded("jobs"))
+def job(request: Request, job_id: str) -> Job:
+    """Return how far a job is."""
+    found: Job = request.app.state.jobs.get(job_id)
+    return found
+
+
+@router.post("/jobs/{job_id}:cancel", tags=["jobs"], dependencies=guarded("jobs"))
+def cancel(request: Request, job_id: str) -> Job:
+    """Stop a job as soon as it can be stopped."""
+    found: Job = request.app.state.jobs.cancel(job_id)
+    return found
+
+
+@router.get("/jobs/{job_id}/file", tags=["jobs"], dependencies=guarded("admin"), response_class=FileResponse)
+def file(request: Request, job_id: str) -> FileResponse:
+    """Return the file that an export wrote."""
+    return FileResponse(request.app.state.jobs.file(job_id))
+
+
+@router.get("/keys", tags=["keys"], dependencies=guarded("admin"))
+def keys(request: Request) -> dict[str, Any]:
+    """Return the keys, without their secrets."""
+    return {"keys": [_shown(one) for one in _engine(request).keys.all()]}
+
+
+@router.post("/keys", tags=["keys"], dependencies=guarded("admin"), status_code=201)
+def make_key(request: Request, asked: KeyAsked) -> dict[str, Any]:
+    """Make a key; its secret is shown now and never again. From the first key on, every request needs one."""
+    made, secret = _engine(request).keys.create(
+        asked.name, asked.scopes, expires=asked.expires, limit_per_s=asked.limit_per_s
+    )
+    return _shown(made) | {"secret": secret}
+
+
+@router.delete("/keys/{key_id}", tags=["keys"], dependencies=guarded("admin"), status_code=204)
+def revoke(request: Request, key_id: str) -> Response:
+    """End a key; ending it again changes nothing."""
+    _engine(request).keys.revoke(key_id)
+    return Response(status_code=204)
+
+
+@router.get("/status", tags=["operation"], dependencies=guarded("models:read"))
+def status(request: Request) -> JSONResponse:
+    """Return what the server holds and how far it is."""
+    return JSONResponse(_engine(request).status())
+
+
+def _shown(key: Any) -> dict[str, Any]:
+    names = ("id", "name", "scopes", "created", "expires", "limit_per_s", "last_used")
+    return {name: getattr(key, name) for name in names}
+
+
+def _versions(engine: Engine) -> list[dict[str, Any]]:
+    names = ("model", "created", "parent", "log_offset")
+    found = []
+    for version in bundles.versions(engine.run, world=engine.world):
+        manifest = bundles.manifest_of(engine.run, version, world=engine.world)
+        metrics = (manifest.get("measured") or {}).get("metrics", {})
+        found.append({"version": version} | {name: manifest.get(name) for name in names} | {"metrics": metrics})
+    return found

@@ -1,0 +1,664 @@
+"""The engine: takes events, answers requests, follows the catalogue and the published versions. It knows no HTTP.
+
+Every answer is made of one `View`. Events reach it on the committing thread, in the order of the log, before they are
+acknowledged, so that whoever was told an offset finds its effect.
+"""
+
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bowerbird.core import (
+    BowerbirdError,
+    BundleError,
+    DataError,
+    MissingExtraError,
+    RealWorld,
+    RequestError,
+    UnknownItemError,
+    World,
+    torch_stream,
+)
+from bowerbird.features import Context
+from bowerbird.nn.vectors import DotProduct
+from bowerbird.pipeline import filters as filter_language
+from bowerbird.pipeline.answers import Answer, Asked, Shelf
+from bowerbird.pipeline.live import LivePipeline
+from bowerbird.pipeline.rerank import seconds
+from bowerbird.pipeline.scenario import Scenario, shipped
+from bowerbird.pipeline.sources import Scorer, best
+from bowerbird.recommender import Recommender, load
+from bowerbird.retrieval import Approximate, choose
+from bowerbird.serving.metrics import Metrics
+from bowerbird.serving.person import Person
+from bowerbird.serving.view import NEVER, PUBLISHED, Tally, View, item_table
+from bowerbird.store import bundles
+from bowerbird.store.answers import Answers
+from bowerbird.store.catalogue import Catalogue, Kind, Row, Stored
+from bowerbird.store.database import Database, DatabaseBroken, Overloaded
+from bowerbird.store.events import Appended, SqliteLog
+from bowerbird.store.keys import Keys
+from bowerbird.store.log import MERGE, SLATE, LogEvent
+from bowerbird.store.people import People
+
+LOG = logging.getLogger("bowerbird.engine")
+DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
+AHEAD_S = 300  # how far the clock of whoever sends an event may be ahead of ours
+WAIT_S = 0.2  # for events that a request wants to see reflected
+REMEMBERED = 20_000  # slates that can be fetched before they are on the disk
+POLICY = "greedy"
+TRIED = 200  # requests after a swap in which failures roll it back
+BAD_SHARE = 0.05  # of them
+
+
+class Engine:
+    """One run directory, one data directory, and everything between."""
+
+    def __init__(
+        self,
+        run: Path,
+        data: Path,
+        *,
+        recommender: Recommender | None = None,
+        scenarios: Mapping[str, Scenario] | None = None,
+        world: World | None = None,
+    ) -> None:
+        self.run, self.data, self.world = run, data, world or RealWorld()
+        self.metrics = Metrics()
+        rec = recommender or load(run, world=self.world)
+        self.scenarios = {DEFAULT.name: DEFAULT, **(scenarios or shipped())}
+        self.database = Database(data, world=self.world)
+        self.log, self.catalogue, self.keys = SqliteLog(self.database), Catalogue(self.database), Keys(self.database)
+        self.answers = Answers(self.database)
+        self._items: dict[str, Stored] = {}
+        self._followed = 0  # the last change of the catalogue that a view holds
+        self._applied = threading.Condition()
+        self._slates: OrderedDict[str, LogEvent] = OrderedDict()
+        self._changing = threading.RLock()  # one view at a time is made, and nothing is taken back meanwhile
+        self._building = threading.Lock()  # held for moments, also by the committing thread
+        self._documenting = threading.Lock()
+        self._tries = [0, 0]  # requests and failures since the last swap
+        self._refused: str | None = None  # a version that was not fit to serve
+        self._previous: str | None = None
+        self._stopping = threading.Event()
+        self.view = self._made(rec, People(rec.log_offset))
+        self._catch_up(self.view, self.log.end)
+        self._shape_boards()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._keeper.start()
+
+    def close(self) -> None:
+        """Stop following, and write down what waits."""
+        self._stopping.set()
+        self._keeper.join()
+        self.database.close()
+
+    # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _made(self, rec: Recommender, people: People) -> View:
+        """Return a view of a recommender and of the catalogue as it is now, without the newest events."""
+        last = self.catalogue.last  # users' documents count too
+        for stored in self.catalogue.changes("item", self._followed):
+            self._items[str(stored.id)], last = stored, max(last, stored.change)
+        self._followed = last
+        documents = list(self._items.values())
+        table, extra = item_table(rec, documents)
+        n, now = len(table), self.world.now()
+        shown, expires, since = np.ones(n, bool), np.full(n, NEVER), np.full(n, np.nan)
+        extra_rows = {str(one): len(rec.item_ids) + place for place, one in enumerate(extra)}
+        for one in documents:
+            row = rec.item_ids.row(one.id)
+            row = row if row >= 0 else extra_rows[str(one.id)]
+            shown[row] = one.available
+            expires[row] = NEVER if one.expires is None else one.expires
+            if row >= len(rec.item_ids):
+                since[row] = one.since
+        past, tally = rec.past, Tally(n, now)
+        tally.add_past(past, rec.popularity.counts.cpu().numpy())
+        if past.time is not None:
+            first = np.full(len(rec.item_ids), np.inf)
+            first[past.item[::-1]] = past.time[::-1]  # the oldest is written last
+            since[: len(first)] = np.where(np.isinf(first), np.nan, first)
+        shelf = Shelf(
+            items=table,
+            n_known=len(rec.item_ids),
+            available=np.logical_and(shown, expires > now),
+            popular=np.zeros(0, np.int64),
+            trending=np.zeros(0, np.int64),
+            latest=_latest(table, since),
+            content=None,
+        )
+        view = View(rec, people, shelf, extra, extra_rows, {}, Scorer(rec.ladder), tally, expires, shown)
+        return self._with_boards(view)
+
+    def _with_boards(self, view: View) -> View:
+        """Return the view with boards as events have them now, and pipelines on top."""
+        popular, trending = view.tally.boards()
+        shelf, rec = replace(view.shelf, popular=popular, trending=trending), view.recommender
+        if view.pipelines:
+            return replace(view, shelf=shelf, pipelines={name: one.on(shelf) for name, one in view.pipelines.items()})
+        rank = None if rec.stage is None else rec.stage.rank
+        vectors = rec.model.item_vectors() if hasattr(rec.model, "item_vectors") else None
+        index = None
+        if isinstance(rec.model, DotProduct) and choose(view.n_known) == "approximate":
+            try:
+                index = Approximate.of(rec.model.item_vectors(), shaped=rec.model.shaped_item)
+            except MissingExtraError as error:
+                LOG.warning("%s Until then all %s items are looked through.", error, f"{view.n_known:,}")
+        pipelines = {
+            name: LivePipeline(
+                rec.ladder, scenario, shelf, rank=rank, vectors=vectors, index=index, scorer=view.scorer,
+                world=self.world,
+            )
+            for name, scenario in self.scenarios.items()
+        }  # fmt: skip
+        return replace(view, shelf=shelf, pipelines=pipelines)
+
+    def _shape_boards(self) -> None:
+        """Let a view with the boards of now take the place of the one in use, unless that was swapped meanwhile."""
+        view = self.view
+        if view.tally.changed:
+            fresh = self._with_boards(view)
+            with self._building:
+                if self.view is view:
+                    self.view = fresh
+
+    def _catch_up(self, view: View, end: int) -> None:
+        """Apply what the log holds from where a view's people are, up to `end`."""
+        for offset, event in self.log.walk(view.people.end, end):
+            self._follow(view, offset, event)
+        view.people.end = max(view.people.end, end)  # what was retracted or erased leaves no event behind
+        view.people.end = max(view.people.end, end)  # what was taken back is not walked over
+
+    def _follow(self, view: View, offset: int, event: LogEvent) -> None:
+        if offset < view.people.end:
+            return
+        shown: Sequence[Any] = ()
+        if event.event == SLATE and event.context:
+            shown = json.loads(event.context)["items"]
+        view.people.apply(offset, event, shown)
+        self._count(view, event, 1.0)
+
+    def _count(self, view: View, event: LogEvent, sign: float) -> None:
+        """Count an event that says something good of an item, or take it out of the count."""
+        kind = self._kinds(view.recommender).get(event.event)
+        if event.item_id is not None and kind is not None and kind.sign == "positive":
+            row, weight = view.row(event.item_id), sign * kind.weight * event.weight
+            view.tally.add(row, event.item_id, weight, event.time)
+
+    def _kinds(self, rec: Recommender) -> dict[str, Any]:
+        return {kind.name: kind for kind in rec.past.events}
+
+    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take(self, events: Sequence[LogEvent]) -> "Future[Appended]":
+        """Append events; when the future is done they are on the disk, and every later answer reflects them."""
+        return self.log.submit(events, then=self._taken)
+
+    def _taken(self, appended: Appended) -> None:
+        """Follow events that were just committed; on the committing thread, in the order of the log."""
+        view = self.view
+        for place, event in enumerate(appended.fresh):
+            self._follow(view, appended.start + place, event)
+        with self._applied:
+            self._applied.notify_all()
+
+    def retract(self, event_id: str) -> bool:
+        """Take an event back, and what followed from it; return whether there was one to take.
+
+        What the server noted itself, answers and merges, stays.
+        """
+        found = self.log.find(event_id)
+        if found is None or found[1].event in (SLATE, MERGE):
+            return False
+        offset, event = found
+
+        def follow(_: None) -> None:
+            view = self.view
+            if offset >= view.people.start:
+                view.people.take_back(view.people.key(event.user_id, event.session_id), offset)
+                self._count(view, event, -1.0)
+
+        with self._changing:
+            if not self.log.retract(event_id):
+                return False
+            self.database.write(lambda connection: None, then=follow).result()
+        return True
+
+    def wait_for(self, offset: int | None) -> bool:
+        """Wait a little until events up to an offset are reflected; return whether they are."""
+        if offset is None:
+            return True
+        with self._applied:
+            return self._applied.wait_for(lambda: self.view.people.end >= offset, WAIT_S)
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def recommend(
+        self, question: Mapping[str, Any], request_id: str, *, previous: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """Return the body of one answer, and log it. `question` has the keys of the API, `previous` what was shown."""
+        stale = not self.wait_for(question.get("min_offset"))
+        view = self.view
+        scenario, pipeline = self._pipeline(view, question)
+        asked, unknown = self._asked(view, scenario, question, previous)
+        answer = self._run(view, pipeline, asked)
+        body = self._body(view, scenario, question, request_id, answer, unknown) | {"stale": stale}
+        if question.get("explain"):
+            self._explain(view, asked, answer, body)
+        self._log_slate(view, question, body, previous)
+        return body
+
+    def _pipeline(self, view: View, question: Mapping[str, Any]) -> tuple[Scenario, LivePipeline]:
+        name = question.get("scenario") or DEFAULT.name
+        if name not in view.pipelines:
+            raise RequestError(f'scenario is "{name}"; this server has {", ".join(sorted(view.pipelines))}.')
+        return self.scenarios[name], view.pipelines[name]
+
+    def _run(self, view: View, pipeline: LivePipeline, asked: Asked) -> Answer:
+        """Return the pipeline's answer, that of the popular list where it fails; failures are counted."""
+        self._tries[0] += 1
+        try:
+            answer = pipeline.run(asked)
+        except RequestError:
+            raise
+        except Exception as error:
+            LOG.exception("version %s failed: %s", view.version, error)
+            self._failed(view)
+            answer = pipeline.popular(asked, "model_failed")
+        for step in answer.trace:
+            self.metrics.stage(step.stage, step.ms / 1000)
+        for name in answer.fallback:
+            self.metrics.fallback(name)
+        return answer
+
+    def _asked(
+        self, view: View, scenario: Scenario, question: Mapping[str, Any], previous: Sequence[Any]
+    ) -> tuple[Asked, int]:
+        """Return a question in rows, and how many ids of its history are not known."""
+        person = Person(view, scenario, question)
+        now = self.world.now()
+        served: Sequence[Any] = ()
+        if scenario.hide_served_s and person.key is not None:
+            served = view.people.shown(person.key, now - scenario.hide_served_s)
+        where = question.get("where")
+        timeout_ms = question.get("timeout_ms") or scenario.timeout_ms
+        return (
+            Asked(
+                context=person.context,
+                k=question.get("k") or scenario.k,
+                seen=person.seen,
+                served=_known(view.rows([*served, *previous])),
+                exclude=_known(view.rows(question.get("exclude_items") or ())),
+                where=filter_language.parse(where) if where else None,
+                seen_rows=lambda one: person.did(one.event, None if one.window_s is None else now - one.window_s),
+                now=now,
+                deadline=self.world.monotonic() + timeout_ms / 1000 if timeout_ms else None,
+                diversity=question.get("diversity"),
+                explain=bool(question.get("explain")),
+                seed=view.recommender.run.seed,
+            ),
+            person.unknown,
+        )
+
+    def _body(
+        self,
+        view: View,
+        scenario: Scenario | None,
+        question: Mapping[str, Any],
+        request_id: str,
+        answer: Answer,
+        unknown: int,
+    ) -> dict[str, Any]:
+        """Return an answer as the API sends it, without reasons."""
+        fields = question.get("fields") or ()
+        columns = (answer.items.tolist(), answer.scores.tolist(), answer.propensity.tolist(), answer.sources)
+        items = [
+            {
+                "item_id": view.item_id(row),
+                "title": view.title(row),
+                "position": place,
+                "score": score,
+                "sources": sources,
+                "propensity": propensity,
+                "reasons": [],
+                "properties": view.properties(row, fields) if fields else {},
+            }
+            for place, (row, score, propensity, sources) in enumerate(zip(*columns, strict=True), 1)
+        ]
+        return {
+            "request_id": request_id,
+            "user_id": question.get("user_id"),
+            "scenario": None if scenario is None else scenario.name,
+            "model": view.recommender.name,
+            "model_version": view.recommender.version,
+            "policy": POLICY,
+            "rung": answer.rung or "none",
+            "fallback": answer.fallback,
+            "stale": False,
+            "unknown_items": unknown,
+            "items": items,
+            "trace": [
+                {"stage": step.stage, "candidates": step.candidates, "ms": round(step.ms, 3)} for step in answer.trace
+            ],
+            "timings_ms": {step.stage: round(step.ms, 3) for step in answer.trace},
+        }
+
+    def _explain(self, view: View, asked: Asked, answer: Answer, body: dict[str, Any]) -> None:
+        """Put a reason to every item of a body; one that is newer than the model is there for being new."""
+        rec = view.recommender
+        known = [place for place, row in enumerate(answer.items.tolist()) if row < view.n_known]
+        reasons = rec.explain(asked.context, answer.items[known])
+        for place, reason in zip(known, reasons, strict=True):
+            body["items"][place]["reasons"] = [reason.to_dict()]
+        for place in set(range(len(answer.items))) - set(known):
+            body["items"][place]["reasons"] = [{"kind": "new", "text": "new here", "items": []}]
+
+    def _log_slate(
+        self, view: View, question: Mapping[str, Any], body: dict[str, Any], previous: Sequence[Any]
+    ) -> None:
+        """Log what is about to be shown, without waiting for the disk."""
+        document = {
+            "items": [one["item_id"] for one in body["items"]],
+            "propensity": [one["propensity"] for one in body["items"]],
+            "scores": [one["score"] for one in body["items"]],
+            "sources": [one["sources"] for one in body["items"]],
+            "question": dict(question),
+            "previous": list(previous),
+            **{key: body[key] for key in ("model", "rung", "fallback", "stale", "unknown_items", "trace")},
+        }
+        event = LogEvent(
+            event_id=body["request_id"],
+            event=SLATE,
+            user_id=question.get("user_id"),
+            session_id=question.get("session_id"),
+            time=self.world.now(),
+            request_id=body["request_id"],
+            scenario=body["scenario"],
+            context=json.dumps(document, ensure_ascii=False),
+            policy_version=POLICY,
+            model_version=view.recommender.version,
+        )
+        self._slates[body["request_id"]] = event
+        if len(self._slates) > REMEMBERED:
+            self._slates.popitem(last=False)
+        try:
+            self.take([event])
+        except (Overloaded, DatabaseBroken):  # an answer that nobody will learn from is better than none
+            self.metrics.events("lost", 1)
+
+    def slate(self, request_id: str) -> LogEvent:
+        """Return the log's event of an answer that was served; raises `UnknownItemError`."""
+        event = self._slates.get(request_id)
+        if event is None:
+            found = self.log.find(request_id)
+            event = None if found is None or found[1].event != SLATE else found[1]
+        if event is None or event.context is None:
+            raise UnknownItemError(f"no answer has the request_id {request_id!r}.")
+        return event
+
+    def next(self, request_id: str, new_id: str) -> dict[str, Any]:
+        """Return the slate that follows one, without what was in it or before it."""
+        document = json.loads(str(self.slate(request_id).context))
+        return self.recommend(document["question"], new_id, previous=[*document["previous"], *document["items"]])
+
+    def why(self, question: Mapping[str, Any], item_id: Any) -> dict[str, Any]:
+        """Return which stages an item passes for somebody, and which one it leaves at."""
+        view = self.view
+        row = self._row(view, item_id)
+        scenario, pipeline = self._pipeline(view, question)
+        asked, _ = self._asked(view, scenario, question, ())
+        stages = pipeline.why(asked, row)
+        return {
+            "item_id": item_id,
+            "shown": bool(stages) and stages[-1].kept,
+            "stages": [{"stage": one.stage, "kept": one.kept, "detail": one.detail} for one in stages],
+        }
+
+    def ranked(self, question: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        """Return a given list in the order that suits somebody; what is not known or not allowed is left out."""
+        view = self.view
+        scenario, pipeline = self._pipeline(view, question)
+        rows = view.rows(question["items"])
+        asked, unknown = self._asked(view, scenario, {**question, "k": len(rows)}, ())
+        answer = pipeline.rank_list(asked, np.unique(rows[rows >= 0]))
+        body = self._body(view, scenario, question, request_id, answer, unknown + int((rows < 0).sum()))
+        if question.get("explain"):
+            self._explain(view, asked, answer, body)
+        return body
+
+    def similar(self, question: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        """Return the items most like some; raises `UnknownItemError` for one that is not known."""
+        view = self.view
+        rows = np.array([self._row(view, one) for one in question["items"]], np.int64)
+        where = question.get("where")
+        allowed = self._allowed(view, where)
+        allowed[rows] = False
+        allowed[_known(view.rows(question.get("exclude_items") or ()))] = False
+        rec = view.recommender
+        with torch.inference_mode():
+            scores = view.scorer.likeness(Context.of_seeds([rows[rows < view.n_known]]))
+            if scores is None:
+                raise RequestError(f"{rec.name} knows no likeness of these items. Train itemknn, ease or lightgcn.")
+            found, values = best(scores, allowed, question["k"], partial(torch_stream, rec.run.seed, "ties"))
+        return self._body(view, None, question, request_id, Answer.plain(found, values, "model"), 0)
+
+    def alike(self, user_id: Any, k: int) -> list[dict[str, Any]]:
+        """Return the users most like one, by the items that they share; raises `UnknownItemError`."""
+        rec = self.view.recommender
+        user = rec.user_ids.row(user_id)
+        if user < 0:
+            raise UnknownItemError(f"no user has the id {user_id!r}.")
+        rows, cosine = rec.users_like(user, k)
+        return [
+            {"user_id": rec.user_ids[row], "score": float(one)} for row, one in zip(rows.tolist(), cosine, strict=True)
+        ]
+
+    def board(self, name: str, k: int, where: str | None, request_id: str) -> dict[str, Any]:
+        """Return the first items of a board: popular, trending or latest."""
+        view = self.view
+        boards = {"popular": view.shelf.popular, "trending": view.shelf.trending, "latest": view.shelf.latest}
+        if name not in boards:
+            raise UnknownItemError(f'no list is named "{name}". There are {", ".join(boards)}.')
+        allowed, order = self._allowed(view, where), boards[name]
+        rows = order[allowed[order]][:k]
+        scores = {"popular": view.tally.chosen, "trending": view.tally.hot}.get(name)
+        worth = scores[rows] if scores is not None else -np.arange(len(rows), dtype=float)
+        return self._body(view, None, {}, request_id, Answer.plain(rows, worth, name), 0)
+
+    def _allowed(self, view: View, where: str | None) -> np.ndarray:
+        """Return which items may be shown to anyone, bool (I,)."""
+        allowed = view.shelf.available.copy()
+        if where:
+            one = filter_language.parse(where)
+            if one.seen:
+                raise RequestError("seen() asks about a person, and this list is for nobody in particular.")
+            allowed &= one.mask(view.shelf.items, now=self.world.now())
+        return allowed
+
+    def _row(self, view: View, item_id: Any) -> int:
+        row = view.row(item_id)
+        if row < 0:
+            raise UnknownItemError(f"no item has the id {item_id!r}.")
+        return row
+
+    # ── versions ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def swap(self, version: str) -> None:
+        """Take a published version into use; raises `BundleError` for one that is not fit to serve."""
+        with self._changing:
+            rec = load(self.run, version=version, world=self.world)
+            view = self._made(rec, People(rec.log_offset))
+            self._prove(view)
+            self._catch_up(view, self.log.end)  # most of it, while events go on being committed
+            view = self._with_boards(view)
+
+            def take_over() -> None:
+                self._catch_up(view, self.log.end)
+                previous = self.view.recommender.version
+                self._previous, self._tries = None if previous == self._refused else previous, [0, 0]
+
+            self._replace(view, take_over)
+        self.metrics.swap("taken")
+        LOG.info("version %s is in use", version)
+
+    def promote(self, version: str) -> None:
+        """Make a version the published one and take it into use; raises `BundleError` for one that is not fit."""
+        with self._changing:
+            self.swap(version)
+            self._refused = None
+            bundles.point(self.run, version, world=self.world)
+
+    def _replace(self, view: View, before: Callable[[], None]) -> None:
+        """Let a view take the place of the one in use between two commits, after `before` was called there."""
+
+        def take_over(_: None) -> None:
+            before()
+            with self._building:
+                view.obey(self.catalogue.changes("item", self._followed), self.world.now())
+                self.view = view
+
+        self.database.write(lambda connection: None, then=take_over).result()
+
+    def status(self) -> dict[str, Any]:
+        """Return what the server holds and how far it is."""
+        view = self.view
+        return {
+            "model": view.recommender.name,
+            "model_version": view.recommender.version,
+            "users": len(view.recommender.user_ids),
+            "items": len(view.shelf.items),
+            "new_items": len(view.extra),
+            "available_items": int(view.shelf.available.sum()),
+            "log_offset": self.log.end,
+            "trained_to": view.recommender.log_offset,
+            "people_since": len(view.people),
+            "failures_since_swap": self._tries[1],
+            "keys": len(self.keys.all()),
+        }
+
+    def known(self, kind: Kind, document_id: Any) -> Stored | None:
+        """Return a document, or what the model's item table says where there is none; None for what nobody knows."""
+        found, view = self.catalogue.get(kind, document_id), self.view
+        row = view.row(document_id) if kind == "item" else -1
+        if found is not None or row < 0 or not view.shown[row]:  # hidden without a document: it was deleted
+            return found
+        names = [name for name in view.shelf.items.columns if name != "item_id"]
+        return Stored(view.item_id(row), view.properties(row, names), True, None, 0, False, 0)
+
+    def put_many(self, kind: Kind, rows: Sequence[Row], *, whole: bool) -> list[Stored | DataError]:
+        """Put many documents; return what became of each, in order: of one that cannot be kept, the error."""
+        last = self.catalogue.last
+        outcomes = self.catalogue.put_many(kind, rows, whole=whole)
+        self.heed(kind, last)
+        return outcomes
+
+    def patch(self, kind: Kind, document_id: Any, change: Mapping[str, Any], if_match: str | None) -> Stored:
+        """Merge a change into a document; one that only the model knows gets a document of its own by it."""
+        self._document(kind, document_id)
+        return self.catalogue.patch(kind, document_id, change, if_match=if_match)
+
+    def delete(self, kind: Kind, document_id: Any, if_match: str | None) -> None:
+        """Take a document away; an item is then shown to nobody, also one that only the model knew."""
+        self._document(kind, document_id)
+        last = self.catalogue.last
+        self.catalogue.delete(kind, document_id, if_match=if_match)
+        self.heed(kind, last)
+
+    def _document(self, kind: Kind, document_id: Any) -> None:
+        """Make a document of an item that only the model knows."""
+        with self._documenting:
+            if self.catalogue.get(kind, document_id) is None and (known := self.known(kind, document_id)) is not None:
+                self.catalogue.put(kind, known.id, {})
+
+    def heed(self, kind: Kind, since: int) -> None:
+        """Let the next request see at once which items are there, by what came after a change of the catalogue."""
+        if kind == "item":
+            with self._building:
+                self.view.obey(self.catalogue.changes(kind, since), self.world.now())
+
+    def _prove(self, view: View) -> None:
+        """Raise `BundleError` unless a version answers somebody, nobody and a stranger with finite scores."""
+        users = view.recommender.user_ids.values[:3].to_list()
+        items = view.recommender.item_ids.values[:2].to_list()
+        questions: list[dict[str, Any]] = [{"user_id": one} for one in users] + [{}, {"history": items}]
+        for question in questions:
+            scenario, pipeline = self._pipeline(view, question)
+            try:
+                answer = pipeline.run(self._asked(view, scenario, question, ())[0])
+            except Exception as error:
+                raise BundleError(f"version {view.version} cannot answer {question}: {error}") from error
+            if not np.isfinite(answer.scores).all():
+                raise BundleError(f"version {view.version} answers {question} with scores that are not finite.")
+
+    def _failed(self, view: View) -> None:
+        """Count a failure; a fresh version that fails too often makes room for the one before it."""
+        self._tries[1] += 1
+        asked, failed = self._tries
+        previous = self._previous
+        if previous is None or asked > TRIED or failed < max(3, BAD_SHARE * TRIED):
+            return
+        self._refused, self._previous = view.version, None
+        LOG.error("version %s failed %s of %s requests: rolled back to %s", view.version, failed, asked, previous)
+        self.metrics.swap("rolled_back")
+        bundles.point(self.run, previous, world=self.world)
+
+    def _keep(self) -> None:
+        """Follow the published version, the catalogue and the boards until the server stops."""
+        while not self._stopping.wait(0.5):
+            try:
+                self.tend()
+            except BowerbirdError as error:
+                LOG.error("%s", error)
+            except Exception:  # whatever it was, the next look may find it mended
+                LOG.exception("the keeper failed")
+
+    def tend(self) -> None:
+        """Do once what the keeper does again and again."""
+        with self._changing:
+            self._follow_run()
+            if self.catalogue.last > self._followed:
+                self._renew()
+        self.view.expire(self.world.now())
+        self._shape_boards()
+
+    def _follow_run(self) -> None:
+        """Take the published version into use, unless it was refused before."""
+        published = bundles.POINTER in self.world.names(self.run)
+        current = bundles.current(self.run, world=self.world) if published else self.view.recommender.version
+        if current is not None and current not in (self.view.recommender.version, self._refused):
+            try:
+                self.swap(current)
+            except Exception:
+                self._refused = current
+                self.metrics.swap("refused")
+                raise
+
+    def _renew(self) -> None:
+        """Bring a changed catalogue into use: new items get rows, properties new values."""
+        old = self.view
+        view = self._made(old.recommender, old.people)
+        self._replace(view, lambda: view.tally.go_on(old.tally, view.row))
+
+
+def _known(rows: np.ndarray) -> np.ndarray:
+    return rows[rows >= 0]
+
+
+def _latest(table: Any, since: np.ndarray) -> np.ndarray:
+    """Return all rows that came at a known moment, newest first."""
+    if PUBLISHED in table.columns:
+        told = seconds(table[PUBLISHED])
+        since = np.where(np.isnan(told), since, told)
+    order: np.ndarray = np.argsort(-since, kind="stable")
+    return order[: np.count_nonzero(~np.isnan(since))]  # what is NaN stands last

@@ -1,0 +1,185 @@
+"""Events: what people did, kept before it is acknowledged."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import ValidationError
+
+from bowerbird.core import did_you_mean
+from bowerbird.core.ids import MAX_ID_BYTES
+from bowerbird.serving.access import guarded
+from bowerbird.serving.bodies import LARGEST, EventBody, Events, Id, Merge, PathId, Taken, first_wrong
+from bowerbird.serving.engine import AHEAD_S, Engine
+from bowerbird.serving.problems import Refusal, described
+from bowerbird.serving.view import View
+from bowerbird.store.events import STEP, Appended, SqliteLog
+from bowerbird.store.log import MERGE, SLATE, LogEvent
+
+router = APIRouter(prefix="/v1", tags=["events"], responses=described(400, 401, 403, 404, 422, 503, 507))
+EventId = Annotated[str, Path(min_length=1, max_length=MAX_ID_BYTES)]
+PATIENCE_S = 10.0  # for the disk
+
+
+@router.post("/events", dependencies=guarded("events:write"), responses={202: {"model": Taken}})
+async def take(request: Request, asked: Events, response: Response) -> Taken:
+    """Keep events. With `ack` durable the answer comes when they are on the disk; queued does not wait for it."""
+    engine: Engine = request.app.state.engine
+    good, rejected = sensible(engine, asked.events)
+    offset, fresh, duplicates = None, len(good), 0
+    if good:
+        kept = engine.take(good)
+        if asked.ack == "durable":
+            done = await _kept(kept)
+            offset, fresh, duplicates = done.end, len(done.fresh), done.duplicates
+    if asked.ack == "queued":
+        response.status_code = 202
+    for outcome, n in (("accepted", fresh), ("duplicate", duplicates), ("rejected", len(rejected))):
+        engine.metrics.events(outcome, n)
+    return Taken(accepted=fresh, duplicates=duplicates, rejected=rejected, offset=offset)
+
+
+@router.post("/events:validate", dependencies=guarded("events:write"))
+def validate(request: Request, asked: Events) -> Taken:
+    """Say what would be rejected, and keep nothing."""
+    good, rejected = sensible(request.app.state.engine, asked.events)
+    return Taken(accepted=len(good), duplicates=0, rejected=rejected, offset=None)
+
+
+@router.get("/events", dependencies=guarded("privacy"))
+def page(
+    request: Request,
+    user_id: Annotated[Id | None, Query()] = None,
+    item_id: Annotated[Id | None, Query()] = None,
+    event: Annotated[str | None, Query(max_length=64)] = None,
+    start: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """Return events in the order of the log; `next` is the start of the page after, null at the end."""
+    engine: Engine = request.app.state.engine
+    found = engine.log.page(user_id=user_id, item_id=item_id, event=event, start=start, limit=limit)
+    return {"events": _rows(found), "next": found[-1][0] + 1 if len(found) == limit else None}
+
+
+@router.delete("/events/{event_id}", dependencies=guarded("events:write"), status_code=204)
+def retract(request: Request, event_id: EventId) -> Response:
+    """Take an event back, and its effect; taking it back again changes nothing."""
+    request.app.state.engine.retract(event_id)
+    return Response(status_code=204)
+
+
+@router.get("/users/{user_id:path}/data", dependencies=guarded("privacy"), tags=["users"])
+def held(request: Request, user_id: PathId) -> dict[str, Any]:
+    """Return all that is kept on one person: the document, what the model was trained on, and the events in the log."""
+    engine: Engine = request.app.state.engine
+    document = engine.catalogue.get("user", user_id)
+    events = list(_events_of(engine.log, user_id))
+    sessions = {one.session_id for _, one in events if one.event == MERGE}
+    if sessions:
+        events += [
+            (offset, one) for offset, one in engine.log.walk() if one.user_id is None and one.session_id in sessions
+        ]
+    return {
+        "user_id": user_id,
+        "document": None if document is None else document.properties,
+        "trained_on": _trained_on(engine.view, user_id),
+        "events": _rows(sorted(events, key=lambda one: one[0])),
+    }
+
+
+@router.post("/users/{user_id}:merge", dependencies=guarded("events:write"), tags=["users"])
+async def merge(request: Request, user_id: PathId, asked: Merge) -> Taken:
+    """Make what a session did the user's."""
+    engine: Engine = request.app.state.engine
+    name = f"merge:{user_id}:{asked.session_id}"
+    now = engine.world.now()
+    event = LogEvent(event_id=name, event=MERGE, user_id=user_id, session_id=str(asked.session_id), time=now)
+    done = await _kept(engine.take([event]))
+    return Taken(accepted=len(done.fresh), duplicates=done.duplicates, rejected=[], offset=done.end)
+
+
+def _events_of(log: SqliteLog, user_id: str) -> Iterator[tuple[int, LogEvent]]:
+    """Yield the offsets and events of a user in the order of the log."""
+    start = 0
+    while found := log.page(user_id=user_id, start=start, limit=STEP):
+        yield from found
+        start = found[-1][0] + 1
+
+
+def _rows(found: Iterable[tuple[int, LogEvent]]) -> list[dict[str, Any]]:
+    """Return events as they are sent, without what is not known of them."""
+    return [
+        {"offset": offset} | {key: value for key, value in vars(one).items() if value is not None}
+        for offset, one in found
+    ]
+
+
+def _trained_on(view: View, user_id: str) -> list[dict[str, Any]]:
+    """Return what the model in use was told of a person, oldest first."""
+    past, user = view.recommender.past, view.recommender.user_ids.row(user_id)
+    if user < 0:
+        return []
+    offsets, order = past.by_user
+    mine = order[offsets[user] : offsets[user + 1]]
+    columns = {
+        "item_id": [view.item_id(row) for row in past.item[mine].tolist()],
+        "event": [past.events[number].name for number in past.event[mine].tolist()],
+        "weight": past.weight[mine].tolist(),
+    }
+    if past.time is not None:
+        columns["time"] = past.time[mine].tolist()
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+async def _kept(coming: Future[Appended]) -> Appended:
+    """Return what became of events, when they are on the disk; no thread waits for it."""
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(coming), PATIENCE_S)
+    except TimeoutError:
+        raise Refusal(503, "slow_disk", "The disk takes long. Send the same events again: none counts twice.") from None
+
+
+def sensible(engine: Engine, rows: Sequence[Any]) -> tuple[list[LogEvent], list[dict[str, Any]]]:
+    """Return the events that make sense, and for each of the others its place and what is wrong with it."""
+    good: list[LogEvent] = []
+    rejected: list[dict[str, Any]] = []
+    kinds = [kind.name for kind in engine.view.recommender.past.events]
+    now = engine.world.now()
+    for place, row in enumerate(rows):
+        try:
+            one = EventBody.model_validate(row)
+        except ValidationError as error:
+            rejected.append({"index": place, "code": "invalid", **first_wrong(error)})
+            continue
+        if one.event not in kinds or one.event in (SLATE, MERGE):
+            said = f'no event is named "{one.event}".{did_you_mean(one.event, kinds)} Known: {", ".join(kinds)}.'
+            rejected.append({"index": place, "code": "unknown_event", "pointer": "/event", "detail": said})
+        elif (one.user_id is None) == (one.session_id is None):
+            said = "send one of user_id and session_id"
+            rejected.append({"index": place, "code": "nobody", "pointer": "/user_id", "detail": said})
+        else:
+            good.append(_event_of(one, now))
+    return good, rejected
+
+
+def _event_of(one: EventBody, now: int) -> LogEvent:
+    """Return what the log keeps; a time that lies far ahead of ours is now, and the one that was sent is kept too."""
+    context = dict(one.context or {})
+    time = now if one.time is None else one.time
+    if time > now + AHEAD_S:
+        context["sent_time"], time = time, now
+    return LogEvent(
+        event_id=one.event_id,
+        event=one.event,
+        user_id=one.user_id,
+        item_id=one.item_id,
+        time=time,
+        weight=one.weight,
+        session_id=None if one.session_id is None else str(one.session_id),
+        request_id=one.request_id,
+        context=json.dumps(context, ensure_ascii=False) if context else None,
+        position=one.position,
+    )

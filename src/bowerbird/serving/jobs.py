@@ -1,0 +1,230 @@
+"""Jobs: work that takes longer than a request may. One at a time, in a thread of its own.
+
+They are remembered as long as the server runs. One that a stop interrupts can be started again: events and documents
+that are kept already change nothing.
+
+Files lie in folders of the data directory and are named, never given by path: what is imported is read from `imports`,
+what is exported is written to `exports`, backups to `backups`.
+"""
+
+import json
+import logging
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from bowerbird.core import RequestError, UnknownItemError
+from bowerbird.serving.catalogue import put_rows
+from bowerbird.serving.engine import Engine
+from bowerbird.serving.events import sensible
+from bowerbird.store import backups
+from bowerbird.store.catalogue import Kind
+
+LOG = logging.getLogger("bowerbird.jobs")
+AT_ONCE = 1000  # rows of one step of a job
+KIND_OF: dict[str, Kind] = {"items": "item", "users": "user"}
+NICE = 10  # how much the trainer gives way to requests
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
+class Job(BaseModel):
+    """One job."""
+
+    id: str
+    kind: str
+    what: str | None
+    file: str | None
+    state: State
+    started: int
+    done: int = 0  # rows so far
+    detail: str = ""
+
+
+class Cancelled(Exception):
+    """The job was asked to stop."""
+
+
+class Jobs:
+    """The jobs of one server; every `update_every` seconds, unless that is 0, one that learns from what is new."""
+
+    def __init__(self, engine: Engine, *, update_every: float = 0.0) -> None:
+        self.engine, self.world, self.update_every = engine, engine.world, update_every
+        self._jobs: dict[str, Job] = {}
+        self._cancelled: set[str] = set()
+        self._waiting: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._thread.start()
+        self._stopping = threading.Event()
+        if update_every:
+            threading.Thread(target=self._remind, name="updates", daemon=True).start()
+
+    def close(self) -> None:
+        """Let what runs end after its step, and start nothing more."""
+        self._stopping.set()
+        self._cancelled.update(self._jobs)
+        self._waiting.put(None)
+        self._thread.join()
+
+    def start(self, kind: str, *, what: str | None = None, file: str | None = None) -> Job:
+        """Queue a job; raises `RequestError` where it lacks something."""
+        if kind in ("import", "export") and what is None:
+            raise RequestError(f"an {kind} needs to know what: items, users or events.")
+        if kind == "import":
+            if file is None:
+                raise RequestError("an import needs the name of a file in the folder imports of the data directory.")
+            if not self._folder("imports", file).is_file():
+                raise RequestError(f"imports has no file {file}.")
+        job = Job(id=self.world.token(), kind=kind, what=what, file=file, state="waiting", started=self.world.now())
+        self._jobs[job.id] = job
+        self._waiting.put(job.id)
+        return job
+
+    def all(self) -> list[Job]:
+        """Return all jobs, the newest first."""
+        return list(reversed(self._jobs.values()))
+
+    def get(self, job_id: str) -> Job:
+        """Return one job; raises `UnknownItemError`."""
+        if job_id not in self._jobs:
+            raise UnknownItemError(f"no job has the id {job_id!r}.")
+        return self._jobs[job_id]
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop."""
+        job = self.get(job_id)
+        if job.state in ("waiting", "running"):
+            self._cancelled.add(job_id)
+        return job
+
+    def file(self, job_id: str) -> Path:
+        """Return where the file of an export lies; raises `RequestError` where there is none."""
+        job = self.get(job_id)
+        if job.kind != "export" or job.state != "done" or job.file is None:
+            raise RequestError(f"job {job_id} has no file: it is {job.kind}, {job.state}.")
+        return self._folder("exports", job.file)
+
+    def _remind(self) -> None:
+        while not self._stopping.wait(self.update_every):
+            waiting = any(one.kind == "update" and one.state in ("waiting", "running") for one in self.all())
+            if not waiting and self.engine.log.end > self.engine.view.recommender.log_offset:
+                self.start("update")
+
+    def _folder(self, name: str, file: str) -> Path:
+        return self.engine.data / name / file
+
+    def _work(self) -> None:
+        while (job_id := self._waiting.get()) is not None:
+            self._do(self._jobs[job_id])
+            self._waiting.task_done()
+
+    def _do(self, job: Job) -> None:
+        try:
+            self._step(job)
+            job.state = "running"
+            run: Callable[[Job], str] = getattr(self, f"_{job.kind}")
+            job.detail, job.state = run(job), "done"
+        except Cancelled:
+            job.state = "cancelled"
+        except Exception as error:  # the next job must find this thread alive
+            job.state, job.detail = "failed", str(error)
+            LOG.error("job %s (%s) failed: %s", job.id, job.kind, error)
+
+    def _step(self, job: Job, rows: int = 0) -> None:
+        """Note how far a job is; raises `Cancelled` where it was asked to stop."""
+        job.done += rows
+        if job.id in self._cancelled:
+            raise Cancelled
+
+    # ── kinds ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _import(self, job: Job) -> str:
+        """Take in a file of JSON lines. Rows that are wrong are counted, and the first of them is told."""
+        keep = self._keep_events if job.what == "events" else self._keep_documents
+        wrong, first = 0, ""
+        with open(self._folder("imports", str(job.file)), encoding="utf-8") as file:
+            lines = enumerate(file, 1)
+            while part := list(islice(lines, AT_ONCE)):
+                rejected = keep(job, [_parsed(line) for _, line in part])
+                if rejected and not wrong:
+                    place = int(rejected[0]["index"])
+                    first = f"; line {part[place][0]}: {rejected[0]['detail']}"
+                wrong += len(rejected)
+                self._step(job, len(part) - len(rejected))
+        return f"{job.done:,} rows kept, {wrong:,} wrong{first}"
+
+    def _keep_events(self, job: Job, rows: list[Any]) -> list[dict[str, Any]]:
+        """Keep the events that make sense; return what is wrong with each of the others, by its place."""
+        good, rejected = sensible(self.engine, rows)
+        self.engine.take(good).result()
+        return rejected
+
+    def _keep_documents(self, job: Job, rows: list[Any]) -> list[dict[str, Any]]:
+        """Keep the documents that make sense; return what is wrong with each of the others, by its place."""
+        return put_rows(self.engine, KIND_OF[str(job.what)], rows)[1]
+
+    def _export(self, job: Job) -> str:
+        """Write everything of one kind: events as Parquet, documents as JSON lines."""
+        job.file = f"{job.what}-{job.id}.{'parquet' if job.what == 'events' else 'jsonl'}"
+        path = self._folder("exports", job.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if job.what == "events":
+            frame = self.engine.log.read()
+            frame.write_parquet(path)
+            self._step(job, len(frame))
+        else:
+            kind, after = KIND_OF[str(job.what)], None
+            with open(path, "w", encoding="utf-8") as file:
+                while found := self.engine.catalogue.page(kind, after, AT_ONCE):
+                    names = ("id", "properties", "available", "expires")
+                    lines = [json.dumps({name: getattr(one, name) for name in names}) + "\n" for one in found]
+                    file.writelines(lines)
+                    after = found[-1].id
+                    self._step(job, len(found))
+        return f"{job.done:,} rows in {job.file}"
+
+    def _backup(self, job: Job) -> str:
+        """Copy the database as it is at one moment, and the run directory's current version, into one folder."""
+        name = f"{self.world.now()}-{job.id[:6]}"
+        folder, version = self._folder("backups", name), str(self.engine.view.recommender.version)
+        self.world.make_folder(folder)
+        try:
+            self.engine.database.backup(folder / backups.DATABASE)
+            backups.copy_version(self.engine.run, folder / "run", version, world=self.world)
+            backups.seal(folder, world=self.world)
+        except BaseException:
+            self.world.remove_folder(folder)
+            raise
+        return f"{name}: the database, and version {version}"
+
+    def _update(self, job: Job) -> str:
+        """Let a process of its own learn from the log, giving way to requests; the keeper takes what it publishes."""
+        asked = ["update", str(self.engine.run), "--data-dir", str(self.engine.data), "--json"]
+        command = ["nice", "-n", str(NICE), sys.executable, "-m", "bowerbird", *asked]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while True:
+            try:
+                out, err = process.communicate(timeout=0.5)
+                break
+            except subprocess.TimeoutExpired:
+                if job.id in self._cancelled:
+                    process.terminate()
+                    process.communicate()
+                    raise Cancelled from None
+        if process.returncode not in (0, 3, 4):
+            raise RequestError(f"the update failed: {err.strip().splitlines()[-1] if err.strip() else out}")
+        return out.strip().splitlines()[-1] if out.strip() else ""
+
+
+def _parsed(line: str) -> Any:
+    """Return the document of a line; None, which is no row, where it is no JSON."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

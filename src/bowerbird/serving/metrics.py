@@ -1,0 +1,60 @@
+"""What the server counts, for Prometheus. No label ever holds an id."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # whoever asks may invent others
+
+
+class Metrics:
+    """Counters and clocks of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, says: str, *labels: str) -> Counter:
+            return Counter(f"bowerbird_{name}", says, labels, registry=self.registry)
+
+        self._requests = counter("requests", "Requests answered.", "method", "route", "status")
+        self._seconds = Histogram(
+            "bowerbird_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS, registry=self.registry
+        )
+        self._stage = Histogram(
+            "bowerbird_stage_seconds", "Time in each stage.", ("stage",), buckets=BUCKETS, registry=self.registry
+        )
+        self._events = counter("events", "Events, by what became of them.", "outcome")
+        self._fallbacks = counter("fallbacks", "Slates that were not whole, by step.", "step")
+        self._swaps = counter("swaps", "Versions taken into use or refused.", "outcome")
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Count the time of one stage of a slate."""
+        self._stage.labels(name).observe(seconds)
+
+    def events(self, outcome: str, n: int) -> None:
+        """Count events that were accepted, duplicates or rejected."""
+        if n:
+            self._events.labels(outcome).inc(n)
+
+    def fallback(self, step: str) -> None:
+        """Count a slate that was answered by less than the whole pipeline."""
+        self._fallbacks.labels(step).inc()
+
+    def swap(self, outcome: str) -> None:
+        """Count a version that was taken into use, refused or rolled back."""
+        self._swaps.labels(outcome).inc()
+
+    def gauge(self, name: str, says: str, value: Callable[[], float]) -> None:
+        """Show a number that is read when it is asked for."""
+        Gauge(f"bowerbird_{name}", says, registry=self.registry).set_function(value)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

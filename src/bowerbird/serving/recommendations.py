@@ -1,0 +1,139 @@
+"""Recommendations: slates, pages, rankings, likeness and boards, and why an item is or is not there."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse
+
+from bowerbird.serving.access import guarded
+from bowerbird.serving.bodies import (
+    MOST_PLACES,
+    Asked,
+    Batch,
+    Filter,
+    Id,
+    K,
+    Name,
+    PathId,
+    Ranking,
+    Seeds,
+    SlateBody,
+    Why,
+    WhyBody,
+)
+from bowerbird.serving.engine import Engine
+from bowerbird.serving.problems import described
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["recommendations"],
+    dependencies=guarded("recommend"),
+    responses=described(400, 401, 403, 404, 422),
+)
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def _sent(body: dict[str, Any]) -> JSONResponse:
+    """Return a body as it is: it was made by us, and checking it against the schema takes as long as making it."""
+    timing = ", ".join(f"{stage};dur={ms}" for stage, ms in body["timings_ms"].items())
+    return JSONResponse(body, headers={"Server-Timing": timing} if timing else None)
+
+
+@router.post("/recommendations", response_model=SlateBody)
+async def recommendations(request: Request, asked: Asked) -> JSONResponse:
+    """Recommend items to a known user, to someone with a session or a history, or to nobody in particular."""
+    return _sent(_engine(request).recommend(asked.model_dump(exclude_defaults=True), request.state.request_id))
+
+
+@router.get("/recommendations", response_model=SlateBody)
+def simple_recommendations(
+    request: Request,
+    user_id: Annotated[Id | None, Query()] = None,
+    scenario: Annotated[Name | None, Query()] = None,
+    k: Annotated[K | None, Query()] = None,
+    where: Annotated[Filter | None, Query()] = None,
+) -> JSONResponse:
+    """Recommend, asked by a query string: for a browser, for curl."""
+    question = {"user_id": user_id, "scenario": scenario, "k": k, "where": where}
+    given = {key: value for key, value in question.items() if value is not None}
+    return _sent(_engine(request).recommend(given, request.state.request_id))
+
+
+@router.post("/recommendations:batch")
+def batch(request: Request, asked: Batch) -> dict[str, list[SlateBody]]:
+    """Recommend to many known users at once."""
+    engine, given = _engine(request), asked.model_dump(exclude_defaults=True)
+    users = given.pop("user_ids")
+    slates = [
+        engine.recommend({**given, "user_id": one}, f"{request.state.request_id}-{place}")
+        for place, one in enumerate(users)
+    ]
+    return {"slates": [SlateBody.model_validate(one) for one in slates]}
+
+
+@router.post("/recommendations:why")
+def why(request: Request, asked: Why) -> WhyBody:
+    """Say at which stage an item left the way to somebody's slate."""
+    question = asked.model_dump(exclude_defaults=True)
+    return WhyBody.model_validate(_engine(request).why(question, question.pop("item_id")))
+
+
+@router.get("/recommendations/{request_id}")
+def served(request: Request, request_id: str) -> dict[str, Any]:
+    """Return what was served under a request_id, with its question and its trace."""
+    event = _engine(request).slate(request_id)
+    kept = {name: getattr(event, name) for name in ("request_id", "user_id", "session_id", "scenario", "time")}
+    document: dict[str, Any] = json.loads(str(event.context))
+    return kept | {"model_version": event.model_version, "policy": event.policy_version} | document
+
+
+@router.post("/recommendations/{request_id}:next", response_model=SlateBody)
+def next_page(request: Request, request_id: str) -> JSONResponse:
+    """Return the page after a slate, without what was in it or in the pages before."""
+    return _sent(_engine(request).next(request_id, request.state.request_id))
+
+
+@router.post("/rankings", response_model=SlateBody)
+def rankings(request: Request, asked: Ranking) -> JSONResponse:
+    """Put a given list in the order that suits somebody."""
+    return _sent(_engine(request).ranked(asked.model_dump(exclude_defaults=True), request.state.request_id))
+
+
+@router.get("/items/{item_id:path}/similar", response_model=SlateBody, tags=["items"])
+def similar(
+    request: Request,
+    item_id: PathId,
+    k: Annotated[int, Query(ge=1, le=MOST_PLACES)] = 10,
+    where: Annotated[Filter | None, Query()] = None,
+) -> JSONResponse:
+    """Return the items most like one item."""
+    question = {"items": [item_id], "k": k, "where": where}
+    return _sent(_engine(request).similar(question, request.state.request_id))
+
+
+@router.post("/items:similar", response_model=SlateBody, tags=["items"])
+def similar_to_many(request: Request, asked: Seeds) -> JSONResponse:
+    """Return the items that go with several, such as those in a cart."""
+    return _sent(_engine(request).similar(asked.model_dump(), request.state.request_id))
+
+
+@router.get("/users/{user_id:path}/similar", tags=["users"])
+def alike(request: Request, user_id: PathId, k: Annotated[int, Query(ge=1, le=100)] = 10) -> dict[str, Any]:
+    """Return the users most like one, by the items that they share."""
+    return {"user_id": user_id, "users": _engine(request).alike(user_id, k)}
+
+
+@router.get("/lists/{name}", response_model=SlateBody, tags=["lists"])
+def board(
+    request: Request,
+    name: Annotated[str, Path(max_length=64)],
+    k: Annotated[int, Query(ge=1, le=MOST_PLACES)] = 10,
+    where: Annotated[Filter | None, Query()] = None,
+) -> JSONResponse:
+    """Return the first items of a list for everyone: popular, trending or latest."""
+    return _sent(_engine(request).board(name, k, where, request.state.request_id))

@@ -1,0 +1,197 @@
+"""A view: everything that answers are made of at one moment. It is immutable and replaced whole.
+
+A request holds the view that it began with, so that no answer mixes two versions. Rows below `n_known` are the
+model's; rows from there on are items that the catalogue brought later.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bowerbird.data import Interactions
+from bowerbird.pipeline.answers import Shelf
+from bowerbird.pipeline.live import LivePipeline
+from bowerbird.pipeline.sources import Scorer
+from bowerbird.recommender import Recommender
+from bowerbird.store.catalogue import Stored
+from bowerbird.store.people import People
+
+PUBLISHED = "published_at"  # the property that says since when an item is there, seconds since 1970 UTC
+NEVER = np.iinfo(np.int64).max
+TINY = 1e-9  # what is left of a count by rounding, when all of it was taken back
+HALF_LIFE_S = 86_400.0  # in which a choice loses half of its say in what is trending
+
+
+class Tally:
+    """How often items were chosen, and how recently: what popular and trending are made of.
+
+    A choice at time t counts 2^((t − zero) / half-life), which orders items like counts that fade, at any later time.
+    """
+
+    def __init__(self, n_items: int, zero: int) -> None:
+        self.zero, self.chosen, self.hot = zero, np.zeros(n_items), np.zeros(n_items)
+        self.waiting: dict[str, tuple[float, float]] = {}  # counts of items that have no row yet, by id
+        self.changed = True  # since somebody looked
+
+    def add(self, row: int, item_id: Any, weight: float, time: int) -> None:
+        """Count one choice of an item, whose row may be −1; a negative weight takes one back."""
+        hot = weight * 2.0 ** ((time - self.zero) / HALF_LIFE_S)
+        if row < 0:
+            before = self.waiting.get(str(item_id), (0.0, 0.0))
+            self.waiting[str(item_id)] = before[0] + weight, before[1] + hot
+            return
+        self.chosen[row] += weight
+        self.hot[row] += hot
+        self.changed = True
+
+    def add_past(self, past: Interactions, people: np.ndarray) -> None:
+        """Count who chose what before: people (K,) where it is about how often, events where about how recently."""
+        n = len(self.chosen)
+        self.chosen[: len(people)] += people
+        if past.time is not None:
+            good = past.signed_weight > 0
+            age_s = np.maximum(self.zero - past.time[good], 0)
+            self.hot += np.bincount(past.item[good], np.exp2(-age_s / HALF_LIFE_S), n)
+
+    def go_on(self, other: "Tally", row_of: Callable[[str], int]) -> None:
+        """Take over the counts of another tally, whose items are the first of these; some that waited have rows now."""
+        n = len(other.chosen)
+        self.zero, self.chosen[:n], self.hot[:n], self.changed = other.zero, other.chosen, other.hot, True
+        for item_id, (chosen, hot) in other.waiting.items():
+            if (row := row_of(item_id)) < 0:
+                self.waiting[item_id] = chosen, hot
+            else:
+                self.chosen[row] += chosen
+                self.hot[row] += hot
+
+    def boards(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that were chosen, by how often and by how recently, best first."""
+        self.changed = False
+        popular, trending = np.argsort(-self.chosen, kind="stable"), np.argsort(-self.hot, kind="stable")
+        there = self.chosen > TINY
+        return popular[there[popular]], trending[there[trending] & (self.hot[trending] > 0)]
+
+
+@dataclass(frozen=True)
+class View:
+    """What one answer is made of."""
+
+    recommender: Recommender
+    people: People
+    shelf: Shelf
+    extra: tuple[Any, ...]  # ids of items that the model does not know, by row from n_known on
+    extra_rows: Mapping[str, int]
+    pipelines: Mapping[str, LivePipeline]
+    scorer: Scorer  # shared by them
+    tally: Tally
+    expires: np.ndarray  # int64 (I,): seconds since 1970 UTC after which an item is hidden
+    shown: np.ndarray  # bool (I,): what the catalogue makes available, expired or not
+
+    @property
+    def version(self) -> str:
+        """The version of the model."""
+        return self.recommender.version or "unsaved"
+
+    @property
+    def n_known(self) -> int:
+        """How many items the model knows."""
+        return len(self.recommender.item_ids)
+
+    def row(self, item_id: Any) -> int:
+        """Return the row of an item, −1 where there is none."""
+        row = self.recommender.item_ids.row(item_id)
+        return row if row >= 0 else self.extra_rows.get(str(item_id), -1)
+
+    def rows(self, item_ids: Sequence[Any]) -> np.ndarray:
+        """Return the rows of items, int64 (n,), −1 where there is none."""
+        return np.fromiter((self.row(one) for one in item_ids), np.int64, len(item_ids))
+
+    def item_id(self, row: int) -> Any:
+        """Return the caller's id of a row."""
+        return self.recommender.item_ids[row] if row < self.n_known else self.extra[row - self.n_known]
+
+    def title(self, row: int) -> str | None:
+        """Return what to call an item before people, None where only its id is known."""
+        title = self.shelf.items["title"][row] if "title" in self.shelf.items.columns else None
+        return None if title is None else str(title)
+
+    def properties(self, row: int, names: Sequence[str]) -> dict[str, Any]:
+        """Return the named properties of an item, those that it has."""
+        columns = self.shelf.items.columns
+        found = {name: self.shelf.items[name][row] for name in names if name in columns}
+        return {name: _plain(one) for name, one in found.items()}
+
+    def obey(self, documents: Sequence[Stored], now: int) -> None:
+        """Show and hide items as documents say; arrays change in place, so that requests see it at once."""
+        for one in documents:
+            if (row := self.row(one.id)) >= 0:
+                self.shown[row] = one.available
+                self.expires[row] = NEVER if one.expires is None else one.expires
+        self.expire(now)
+
+    def expire(self, now: int) -> None:
+        """Hide what has expired; arrays change in place, so that requests see it at once."""
+        np.logical_and(self.shown, self.expires > now, out=self.shelf.available)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of the item table as JSON knows it."""
+    if isinstance(value, pl.Series | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def item_table(rec: Recommender, documents: Sequence[Stored]) -> tuple[pl.DataFrame, tuple[Any, ...]]:
+    """Return what is known of every item, a row each, and the ids of those that the model does not know.
+
+    A property of the catalogue wins over the column of the item table.
+    """
+    extra = tuple(one.id for one in documents if rec.item_ids.row(one.id) < 0)
+    ids = rec.item_ids.values
+    if extra:
+        mixed = rec.item_ids.is_integer and not all(isinstance(one, int) for one in extra)
+        kind = pl.String if mixed or not rec.item_ids.is_integer else pl.Int64
+        ids = pl.concat(
+            [ids.cast(kind), pl.Series("id", [int(one) if kind == pl.Int64 else str(one) for one in extra], dtype=kind)]
+        )
+    table = ids.rename("item_id").to_frame()
+    known = rec.past.items
+    if known is not None and known.width:
+        table = table.hstack(pl.concat([known, known.clear(len(extra))]) if extra else known)
+    told = [one for one in documents if one.properties]
+    if not told:
+        return table, extra
+    place = {str(one): len(rec.item_ids) + n for n, one in enumerate(extra)}
+    rows = [row if (row := rec.item_ids.row(one.id)) >= 0 else place[str(one.id)] for one in told]
+    names = sorted({name for one in told for name in one.properties if name != "item_id"})
+    return table.with_columns(_column(table, name, told, rows) for name in names), extra
+
+
+def _column(table: pl.DataFrame, name: str, told: Sequence[Stored], rows: Sequence[int]) -> pl.Series:
+    """Return a column with what documents say of it; numbers that meet texts become texts."""
+    said = [one.properties[name] for one in told if name in one.properties]
+    where = [row for one, row in zip(told, rows, strict=True) if name in one.properties]
+    old = table[name] if name in table.columns else None
+    if old is not None and old.dtype == pl.String:
+        said = ["|".join(map(str, one)) if isinstance(one, list) else one if one is None else str(one) for one in said]
+    new = pl.Series(name, said, strict=False)
+    if old is None or old.dtype == pl.Null:
+        old = pl.Series(name, [None], dtype=new.dtype).new_from_index(0, len(table))
+    elif new.dtype != old.dtype and new.dtype != pl.Null:
+        common = pl.Float64 if new.dtype.is_numeric() and old.dtype.is_numeric() else pl.String
+        old, new = old.cast(common), new.cast(common, strict=False)
+    whole = pl.concat([old, new.cast(old.dtype, strict=False)])
+    pick = np.arange(len(table))
+    pick[where] = len(table) + np.arange(len(where))
+    return whole.gather(pick)
