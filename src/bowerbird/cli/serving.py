@@ -10,7 +10,7 @@ from typing import Any
 from bowerbird.cli.output import out, say, show_json, show_table
 from bowerbird.core import ConfigError, RequestError
 
-SWITCH_S = 0.005
+SWITCH_S = 0.001  # after which a thread that computes lets another one take over
 DRAIN_S = 20  # for requests that are being answered when the server is asked to stop
 
 

@@ -137,7 +137,7 @@ def _trained_on(view: View, user_id: str) -> list[dict[str, Any]]:
 async def _kept(coming: Future[Appended]) -> Appended:
     """Return what became of events, when they are on the disk; no thread waits for it."""
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(coming), PATIENCE_S)
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(coming)), PATIENCE_S)
     except TimeoutError:
         raise Refusal(503, "slow_disk", "The disk takes long. Send the same events again: none counts twice.") from None
 
