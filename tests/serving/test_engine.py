@@ -71,6 +71,19 @@ def test_a_session_is_a_person_and_becomes_a_user(start: Start, factors: Recomme
     assert "i0" in ids(ask(engine, "r6", user_id="new", k=WHOLE))
 
 
+def test_a_session_stays_its_user_in_a_version_that_learnt_of_the_merge(
+    start: Start, factors: Recommender, tmp_path: Path
+) -> None:
+    factors.save(tmp_path / "run")
+    engine = start()
+    end = do(
+        engine, event(1, "i0", session_id="s"), event("m", None, event="merge", user_id="new", session_id="s")
+    )  # fmt: skip
+    engine.swap(bb.load(tmp_path / "run").save(tmp_path / "run", log_offset=end))
+    do(engine, event(2, "i4", session_id="s"))
+    assert "i4" not in ids(ask(engine, user_id="new", k=WHOLE))
+
+
 def test_what_a_session_was_shown_counts_for_the_user_that_it_becomes(start: Start, factors: Recommender) -> None:
     engine = start(factors, scenarios={"page": Scenario(name="page", k=3, hide_served_s=600)})
     first = ask(engine, "r1", session_id="s", scenario="page")

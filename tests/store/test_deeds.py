@@ -38,3 +38,20 @@ def test_integer_ids_stay_integers_where_there_are_no_sessions(tmp_path: Path) -
     SqliteLog(database).append([LogEvent("a", "like", user_id=7, item_id=3)])
     assert read_deeds(tmp_path, 0)[0].row(0)[:2] == (7, 3)
     database.close()
+
+
+def test_a_session_is_the_user_that_it_was_or_else_the_first_that_it_became(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    SqliteLog(database).append(
+        [
+            deed("a", session_id="s"),
+            LogEvent("m1", MERGE, user_id=7, session_id="s"),
+            deed("b", session_id="s"),
+            LogEvent("m2", MERGE, user_id="v", session_id="s"),
+            deed("c", session_id="s"),
+            deed("d", user_id="w"),
+        ]
+    )
+    assert read_deeds(tmp_path, 0)[0]["user_id"].to_list() == ["7", "7", "v", "w"]
+    assert read_deeds(tmp_path, 2)[0]["user_id"].to_list() == ["7", "v", "w"]  # the first merge lies before
+    database.close()

@@ -19,7 +19,7 @@ from bowerbird.recommender import Recommender
 from bowerbird.serving import catalogue, control, events, problems, recommendations
 from bowerbird.serving.access import OPEN, Access, guarded
 from bowerbird.serving.engine import Engine
-from bowerbird.serving.gate import Gate
+from bowerbird.serving.gate import EVERYWHERE, Gate
 from bowerbird.serving.jobs import Jobs
 
 AT_ONCE = 4  # requests in threads: more would only make one another wait, since they share the interpreter
@@ -53,7 +53,11 @@ def create_app(
             folder.cleanup()
 
     app: FastAPI = FastAPIOffline(
-        title="bowerbird", version=bowerbird.__version__, summary=repr(engine.view.recommender), lifespan=lifespan
+        title="bowerbird",
+        version=bowerbird.__version__,
+        summary=repr(engine.view.recommender),
+        lifespan=lifespan,
+        responses=problems.described(*EVERYWHERE),
     )
     app.state.engine, app.state.access = engine, Access(engine.keys, world=engine.world, always=any_host)
     app.state.jobs = Jobs(engine, update_every=update_every)

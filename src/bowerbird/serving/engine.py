@@ -46,7 +46,7 @@ from bowerbird.store import bundles
 from bowerbird.store.answers import Answers
 from bowerbird.store.catalogue import Catalogue, Kind, Row, Stored
 from bowerbird.store.database import Database, DatabaseBroken, Overloaded
-from bowerbird.store.events import Appended, SqliteLog
+from bowerbird.store.events import STEP, Appended, SqliteLog
 from bowerbird.store.keys import Keys
 from bowerbird.store.log import MERGE, SLATE, LogEvent
 from bowerbird.store.people import People
@@ -91,7 +91,7 @@ class Engine:
         self._refused: str | None = None  # a version that was not fit to serve
         self._previous: str | None = None
         self._stopping = threading.Event()
-        self.view = self._made(rec, People(rec.log_offset))
+        self.view = self._made(rec, self._people(rec.log_offset))
         self._catch_up(self.view, self.log.end)
         self._shape_boards()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -173,6 +173,16 @@ class Engine:
                 if self.view is view:
                     self.view = fresh
 
+    def _people(self, start: int) -> People:
+        """Return people without deeds, of whom is known which sessions became users before an offset of the log."""
+        people, place = People(start), 0
+        while place < start and (found := self.log.page(event=MERGE, start=place, limit=STEP)):
+            for offset, event in found:
+                if offset < start:
+                    people.merge(event.session_id, event.user_id)
+            place = found[-1][0] + 1
+        return people
+
     def _catch_up(self, view: View, end: int) -> None:
         """Apply what the log holds from where a view's people are, up to `end`."""
         for offset, event in self.log.walk(view.people.end, end):
@@ -226,7 +236,7 @@ class Engine:
         def follow(_: None) -> None:
             view = self.view
             if offset >= view.people.start:
-                view.people.take_back(view.people.key(event.user_id, event.session_id), offset)
+                view.people.take_back(event.user_id, event.session_id, offset)
                 self._count(view, event, -1.0)
 
         with self._changing:
@@ -498,7 +508,7 @@ class Engine:
         """Take a published version into use; raises `BundleError` for one that is not fit to serve."""
         with self._changing:
             rec = load(self.run, version=version, world=self.world)
-            view = self._made(rec, People(rec.log_offset))
+            view = self._made(rec, self._people(rec.log_offset))
             self._prove(view)
             self._catch_up(view, self.log.end)  # most of it, while events go on being committed
             view = self._with_boards(view)

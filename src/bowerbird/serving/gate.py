@@ -19,6 +19,7 @@ LONGEST_BODY = 16 * 1024 * 1024
 LONGEST_PATH, LONGEST_HEADERS = 8 * 1024, 32 * 1024
 MOST_AT_ONCE = 64  # requests; beyond them one more is refused rather than kept waiting
 UNHURRIED = ("/healthz", "/readyz", "/metrics")  # answered however busy the server is
+EVERYWHERE = (403, 413, 414, 429, 431, 500, 503)  # statuses that any route may answer with
 
 LOG = logging.getLogger("bowerbird.requests")
 

@@ -36,7 +36,7 @@ class People:
         self.start = self.end = start  # the offsets that were applied
         self._deeds: dict[str, deque[Deed]] = {}
         self._shown: dict[str, deque[tuple[int, Any]]] = {}  # when an item was shown
-        self._merged: dict[str, str] = {}  # sessions that became users
+        self._merged: dict[str, list[str]] = {}  # sessions and the users that they became, one after the other
 
     def __len__(self) -> int:
         return len(self._deeds)
@@ -50,7 +50,7 @@ class People:
         if event.event == SLATE:
             self._shown.setdefault(key, deque(maxlen=LATEST)).extend((event.time, item) for item in shown)
         elif event.event == MERGE:
-            self._merge(str(key_of(None, event.session_id)), str(key_of(event.user_id)))
+            self.merge(event.session_id, event.user_id)
         elif event.item_id is not None:
             deed = Deed(offset, event.event, event.item_id, event.weight, event.time)
             self._deeds.setdefault(key, deque(maxlen=LATEST)).append(deed)
@@ -58,7 +58,7 @@ class People:
     def key(self, user_id: Any, session_id: Any = None) -> str | None:
         """Return what somebody's deeds are filed under, that of the user where a session was merged into one."""
         key = key_of(user_id, session_id)
-        return None if key is None else self._merged.get(key, key)
+        return None if key is None else self._merged.get(key, [key])[-1]
 
     def deeds(self, key: str | None) -> list[Deed]:
         """Return somebody's deeds, oldest first by their own times."""
@@ -70,13 +70,15 @@ class People:
         found = self._shown.get(key, ()) if key is not None else ()
         return [item for time, item in list(found) if time >= since]
 
-    def take_back(self, key: str | None, offset: int) -> Deed | None:
+    def take_back(self, user_id: Any, session_id: Any, offset: int) -> Deed | None:
         """Forget one deed, and return it."""
-        mine = self._deeds.get(key) if key is not None else None
-        for deed in list(mine or ()):
-            if mine is not None and deed.offset == offset:
-                mine.remove(deed)
-                return deed
+        key = str(key_of(user_id, session_id))
+        for owner in (key, *self._merged.get(key, ())):
+            mine = self._deeds.get(owner, deque())
+            for deed in list(mine):
+                if deed.offset == offset:
+                    mine.remove(deed)
+                    return deed
         return None
 
     def forget(self, key: str) -> None:
@@ -84,8 +86,10 @@ class People:
         self._deeds.pop(key, None)
         self._shown.pop(key, None)
 
-    def _merge(self, session: str, user: str) -> None:
-        self._merged[session] = user
+    def merge(self, session_id: Any, user_id: Any) -> None:
+        """Make what a session did since its last merge, and what it will do, a user's."""
+        session, user = str(key_of(None, session_id)), str(key_of(user_id))
+        self._merged.setdefault(session, []).append(user)
         both = [*self._deeds.pop(session, ()), *self._deeds.get(user, ())]
         if both:
             self._deeds[user] = deque(sorted(both, key=lambda deed: deed.offset), maxlen=LATEST)

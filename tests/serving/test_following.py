@@ -1,0 +1,90 @@
+"""What the engine holds in memory is what the log says, in whatever order things came, twice or were taken back."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shop import NOW, Clock, event
+
+from bowerbird.recommender import Recommender
+from bowerbird.serving import Engine
+
+PEOPLE = [{"user_id": "u1"}, {"user_id": "new"}, {"session_id": "s"}, {"session_id": "t"}]
+ITEMS = ["i0", "i1", "later", "never"]  # known to the model, or to the catalogue once it was put, or to nobody
+
+happened = st.builds(
+    lambda number, who, item, kind, weight, ago: event(
+        number, item, event=kind, weight=weight, time=NOW - ago, **PEOPLE[who]
+    ),
+    st.integers(0, 5),
+    st.integers(0, 3),
+    st.sampled_from(ITEMS),
+    st.sampled_from(["like", "look", "dislike"]),
+    st.sampled_from([0.0, 0.1, 1.0, 3.0]),
+    st.integers(0, 100_000),
+)
+steps = st.one_of(
+    st.tuples(st.just("take"), st.lists(happened, min_size=1, max_size=4)),
+    st.tuples(st.just("retract"), st.integers(0, 5)),
+    st.tuples(st.just("merge"), st.tuples(st.sampled_from("st"), st.sampled_from(["u1", "new"]))),
+    st.tuples(st.just("put"), st.none()),
+    st.tuples(st.just("slate"), st.integers(0, 3)),
+)
+
+
+def held(engine: Engine) -> dict[str, Any]:
+    """Return what an engine holds of people and of counts, by ids."""
+    view = engine.view
+    rows = view.rows(ITEMS)
+    counts = {item: view.tally.waiting.get(item, (0.0, 0.0)) for item in ITEMS}
+    counts |= {
+        item: (view.tally.chosen[row], view.tally.hot[row])
+        for item, row in zip(ITEMS, rows.tolist(), strict=True)
+        if row >= 0
+    }
+    keys = {view.people.key(one.get("user_id"), one.get("session_id")) for one in PEOPLE}
+    return {
+        "deeds": {key: view.people.deeds(key) for key in keys},
+        "shown": {key: sorted(view.people.shown(key, 0)) for key in keys},
+        "boards": [sorted(view.item_id(row) for row in board.tolist()) for board in view.tally.boards()],
+        "counts": counts,
+    }
+
+
+@settings(max_examples=60, derandomize=True, database=None, deadline=None)
+@given(script=st.lists(steps, min_size=6, max_size=20))
+def test_memory_equals_a_recount_of_the_log(neighbours: Recommender, script: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder) / "run", Path(folder) / "data"
+        live = Engine(*where, recommender=neighbours, world=Clock())
+        try:
+            for number, (what, given_) in enumerate(script):
+                if what == "take":
+                    live.take(given_).result()
+                elif what == "retract":
+                    live.retract(f"e{given_}")
+                elif what == "merge":
+                    session, user = given_
+                    merge = event(f"m{number}", None, event="merge", user_id=user, session_id=session)
+                    live.take([merge]).result()
+                elif what == "put":
+                    live.catalogue.put("item", "later", {})
+                    live.tend()
+                else:
+                    live.recommend({**PEOPLE[given_], "k": 3}, f"slate{number}")
+                    live.take([]).result()
+            live.tend()
+            told = held(live)
+        finally:
+            live.close()
+        again = Engine(*where, recommender=neighbours, world=Clock())
+        try:
+            recounted = held(again)
+        finally:
+            again.close()
+    counts, anew = told.pop("counts"), recounted.pop("counts")
+    assert told == recounted
+    np.testing.assert_allclose([counts[one] for one in ITEMS], [anew[one] for one in ITEMS], atol=1e-9)
