@@ -17,6 +17,7 @@ from bowerbird.pipeline.answers import Asked, Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.policy import Greedy
 from bowerbird.pipeline.scenario import Boost, Freshness, Pin, Scenario, Source
+from bowerbird.pipeline.sources import Scorer
 
 N_KNOWN, N_ITEMS = 6, 8
 
@@ -209,15 +210,15 @@ class Near:
 
 class Dots(Falls):
     def query(self, context: Context) -> Tensor:
-        return torch.ones(len(context), 2)
+        return torch.ones(len(context), 1)
 
     def item_vectors(self) -> Tensor:
-        return torch.ones(N_KNOWN, 2)
+        return torch.arange(N_KNOWN, 0, -1).float()[:, None]
 
 
 def indexed(scenario: Scenario) -> tuple[LivePipeline, Near]:
-    index = Near()
-    return LivePipeline(Ladder({"model": Dots()}), scenario, shelf(), index=index), index
+    index, ladder = Near(), Ladder({"model": Dots()})
+    return LivePipeline(ladder, scenario, shelf(), scorer=Scorer(ladder, lambda vectors, shaped: index)), index
 
 
 def test_where_there_is_an_index_it_is_asked() -> None:

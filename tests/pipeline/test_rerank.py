@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch.nn import functional
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bowerbird.core import ConfigError
-from bowerbird.pipeline.rerank import Cap, Rules, advantage, alike, below, codes, pick, scaled, seconds
+from bowerbird.pipeline.rerank import Cap, Rules, advantage, below, codes, pick, scaled, seconds
 from bowerbird.pipeline.scenario import Boost, Freshness, Pin, Scenario
 
 DAY_S = 86_400
@@ -44,11 +45,6 @@ def test_what_follows_lies_below(lowest) -> None:
     scores = below(lowest, 5)
     assert scores[0] < lowest
     assert (np.diff(scores) < 0).all()
-
-
-def test_cosines_by_hand_and_a_vector_of_zeros_is_like_nothing() -> None:
-    cosines = alike(torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]]))
-    assert cosines == pytest.approx(np.array([[1, 0.6, 0], [0.6, 1, 0], [0, 0, 0]]))
 
 
 def test_without_rules_the_order_is_that_of_scores() -> None:
@@ -95,8 +91,8 @@ def test_a_pick_is_greedy_by_the_slow_way(scores, k, first, most, data) -> None:
     n = len(scores)
     first = min(first, n)
     kind = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=n, max_size=n)), np.int64)
-    vectors = torch.randn(n, 3, generator=torch.Generator().manual_seed(n))
-    likeness, diversity = alike(vectors), 0.4
+    unit = functional.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(n)), dim=1)
+    likeness, diversity = (unit @ unit.T).numpy(), 0.4
     value = np.array(scores, float)
     relevance = 0.6 * (value - value.min()) / (np.ptp(value) or 1.0) if n else value
     taken: list[int] = []

@@ -297,7 +297,7 @@ def test_a_change_of_the_catalogue_loses_neither_histories_nor_counts(engine: En
         one["score"] for one in popular["items"]
     ]
     assert ids(ask(engine, "s", user_id="u1", k=5)) == ids(mine)
-    assert engine.view.title(engine.view.row("i3")) == "Another name"
+    assert engine.view.titles(engine.view.rows(["i3"])) == ["Another name"]
 
 
 def test_documents_of_users_do_not_make_the_engine_build_views(engine: Engine) -> None:

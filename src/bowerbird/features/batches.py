@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bowerbird.features.context import Context, Ragged
 from bowerbird.features.fields import PADDING, Encoded, FeatureSchema
@@ -64,6 +65,7 @@ class FeatureBatch:
     weight: Tensor | None = None  # float32 (B,): of the rows in training
     whole: Tensor | None = None  # as in Pairs
     alike: int = 0  # leading slots that are the same in every row, so that one row of them needs to be computed
+    own: tuple[int, int] | None = None  # the slots that may differ between rows, where the others do not; else None
 
     def __len__(self) -> int:
         return len(self.code)
@@ -108,20 +110,21 @@ def join(context: Context, candidates: Tensor, table: FeatureTable) -> FeatureBa
     """
     n_requests, n_candidates = candidates.shape
     asked = table.request.take(torch.zeros_like(context.user)) if context.columns is None else context.columns
-    parts = [
-        table.user.take(context.user).repeated(n_candidates),
-        table.item.take(candidates.flatten()),
-        asked.repeated(n_candidates),
-    ]
+    parts = [table.user.take(context.user), table.item.take(candidates.flatten()), asked]
+    before = parts[0].code.shape[1]
     for one in table.schema.of_part("history"):
-        past = table.item.code[:, table.schema.field(one.of).slot - table.user.code.shape[1]]
+        past = table.item.code[:, table.schema.field(one.of).slot - before]
         item = last(context.history, one.width, table.counts)
-        code = torch.where(item < 0, PADDING, past[item])
-        parts.append(Encoded(code, (item >= 0).float(), code.new_zeros(n_requests, 0).float()).repeated(n_candidates))
+        there = item >= 0
+        code = past.index_select(0, item.clamp(min=0).flatten()).view(item.shape).masked_fill(~there, PADDING)
+        parts.append(Encoded(code, there.float(), code.new_empty(n_requests, 0, dtype=torch.float32)))
+    parts = [one if one is parts[1] else one.repeated(n_candidates) for one in parts]
     code = torch.cat([part.code for part in parts], dim=1).long()
     value = None if table.schema.plain else torch.cat([part.values for part in parts], dim=1)
-    alike = table.user.code.shape[1] if n_requests == 1 else 0
-    return FeatureBatch(code, value, torch.cat([part.vector for part in parts], dim=1), alike=alike)
+    vector = torch.cat([part.vector for part in parts], dim=1)
+    if n_requests > 1:
+        return FeatureBatch(code, value, vector)
+    return FeatureBatch(code, value, vector, alike=before, own=(before, before + parts[1].code.shape[1]))
 
 
 def last(history: Ragged, most: int, counts: Tensor | None = None) -> Tensor:
@@ -139,6 +142,9 @@ def last_places(history: Ragged, most: int, counts: Tensor | None = None) -> Ten
     if counts is not None and history.event is not None:
         keep &= counts[history.event.long()]
     flat = keep.nonzero()[:, 0]
+    if len(history) == 1:  # the usual request
+        flat = flat[-most:]
+        return functional.pad(flat, (0, most - len(flat)), value=-1)[None]
     request = history.request[flat]
     lengths = torch.bincount(request, minlength=len(history))
     skipped = lengths.cumsum(0) - lengths + (lengths - most).clamp(min=0)

@@ -56,6 +56,8 @@ class Ragged:
     @cached_property
     def request(self) -> Tensor:
         """The request that each flat entry belongs to, int64 (H,)."""
+        if len(self) == 1:
+            return torch.zeros_like(self.item)
         return torch.repeat_interleave(
             torch.arange(len(self), device=self.item.device), self.lengths, output_size=len(self.item)
         )
@@ -71,6 +73,11 @@ class Ragged:
             signed = signed[self.weight != 0]  # neutral events say nothing
         if not len(signed):
             return signed
+        if len(self) == 1:
+            item = self.item[signed].cpu().numpy()
+            _, back = np.unique(item[::-1], return_index=True)
+            spoken = signed[torch.from_numpy(np.sort(len(item) - 1 - back)).to(signed.device)]
+            return spoken if self.weight is None else spoken[self.weight[spoken] > 0]
         key = self.request[signed] * (self.item.max() + 1) + self.item[signed]
         key, order = key.sort(stable=True)  # of each pair, oldest first
         last = torch.ones_like(key, dtype=torch.bool)
@@ -86,6 +93,8 @@ class Ragged:
     @property
     def speaks(self) -> Tensor:
         """Which lists have an entry that counts, bool (B,)."""
+        if len(self) == 1:
+            return torch.tensor([len(self.spoken) > 0], device=self.item.device)
         return torch.bincount(self.positive[0], minlength=len(self)) > 0
 
     def take(self, index: Tensor) -> "Ragged":

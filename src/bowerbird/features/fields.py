@@ -122,6 +122,9 @@ class Encoded:
         """Return every row `times` times, one after another."""
         if times == 1:
             return self
+        if len(self) == 1:  # nothing is copied
+            value = None if self.value is None else self.value.expand(times, -1)
+            return Encoded(self.code.expand(times, -1), value, self.vector.expand(times, -1))
         value = None if self.value is None else self.value.repeat_interleave(times, 0)
         return Encoded(self.code.repeat_interleave(times, 0), value, self.vector.repeat_interleave(times, 0))
 

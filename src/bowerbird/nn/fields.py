@@ -4,7 +4,7 @@ Shapes: B rows, S slots, K fields, D embedding size, R rows of the table, T task
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -103,33 +103,45 @@ class Fields(nn.Module):
 
     def slots(self, batch: FeatureBatch) -> Tensor:
         """Return the vector of every slot times its value (B, S, D)."""
-        found: Tensor = self.table(batch.code)
-        return found if batch.value is None else found * batch.value[:, :, None]
+        return self._gathered(batch.code, batch.value)
+
+    def _gathered(self, code: Tensor, value: Tensor | None) -> Tensor:
+        found: Tensor = self.table(code)
+        return found if value is None else found * value[:, :, None]
 
     def pooled(self, slots: Tensor, batch: FeatureBatch) -> Tensor:
         """Return the vectors of all fields (B, K, D) from those of their slots."""
-        if not self.wide and not self.vectors:
-            return slots
-        parts, start = [], 0
-        for one in self.wide:
-            parts.append(slots[:, start : one.slot])
-            parts.append(self._pool(one, slots, batch.value))
-            start = one.slot + one.width
-        parts.append(slots[:, start:])
+        parts = [*self._between(slots, batch.value, 0), *self._projected(batch)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _projected(self, batch: FeatureBatch) -> list[Tensor]:
+        """Return the vectors (B, 1, D) of the fields that are vectors themselves."""
+        parts = []
         for one in self.vectors:
             assert batch.vector is not None
             projected = self.project[_key(one.name)](batch.vector[:, one.slot : one.slot + one.width])
             parts.append(projected[:, None])
-        return torch.cat(parts, dim=1)
+        return parts
 
-    def _pool(self, one: Field, slots: Tensor, value: Tensor | None) -> Tensor:
-        assert value is not None
-        mine = slots[:, one.slot : one.slot + one.width]
-        there = value[:, one.slot : one.slot + one.width]
+    def _between(self, slots: Tensor, value: Tensor | None, first: int) -> list[Tensor]:
+        """Return the vectors of the fields whose slots (B, …, D) these are, from slot `first` on, in parts."""
+        parts, start = [], 0
+        for one in self.wide:
+            place = one.slot - first
+            if 0 <= place < slots.shape[1]:
+                assert value is not None
+                if start < place:
+                    parts.append(slots[:, start:place])
+                parts.append(self._pool(one, slots[:, place : place + one.width], value[:, place : place + one.width]))
+                start = place + one.width
+        return [*parts, slots[:, start:]] if start < slots.shape[1] else parts
+
+    def _pool(self, one: Field, slots: Tensor, there: Tensor) -> Tensor:
+        """Return one vector (B, 1, D) for the slots of a field and their values (B, …)."""
         if one.pooling == "attention":
-            score = (mine @ self.query[_key(one.name)]).masked_fill(there == 0, -1e9)
-            return torch.einsum("bl,bld->bd", score.softmax(dim=1), mine)[:, None]
-        total = mine.sum(dim=1, keepdim=True)
+            score = (slots @ self.query[_key(one.name)]).masked_fill(there == 0, -1e9)
+            return torch.einsum("bl,bld->bd", score.softmax(dim=1), slots)[:, None]
+        total = slots.sum(dim=1, keepdim=True)
         return total if one.pooling == "sum" else total / there.sum(dim=1).clamp(min=1)[:, None, None]
 
     def alike(self, batch: FeatureBatch) -> int:
@@ -139,7 +151,16 @@ class Fields(nn.Module):
 
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Return the vectors of all fields (B, K, D)."""
-        return self.pooled(self.slots(batch), batch)
+        if batch.own is None or self.training:
+            return self.pooled(self.slots(batch), batch)
+        first, end = batch.own
+        code, value = batch.code[:, first:end], None if batch.value is None else batch.value[:, first:end]
+        own = torch.cat(self._between(self._gathered(code, value), value, first), dim=1)
+        once = replace(batch, code=batch.code[:1], value=None if batch.value is None else batch.value[:1])
+        ahead = sum(one.kind != "vector" and one.slot < first for one in self.schema.fields)
+        found = torch.cat(self._between(self.slots(once), once.value, 0), dim=1).repeat(len(batch), 1, 1)
+        found[:, ahead : ahead + own.shape[1]] = own
+        return torch.cat([found, *self._projected(batch)], dim=1) if self.vectors else found
 
 
 def _key(name: str) -> str:

@@ -15,11 +15,11 @@ from itertools import chain
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bowerbird.core import RealWorld, ScoreError, World, numpy_stream, torch_stream
-from bowerbird.features import VectorRetriever
 from bowerbird.pipeline import rerank
-from bowerbird.pipeline.answers import NONE, Answer, Asked, Index, Shelf, Stage
+from bowerbird.pipeline.answers import NONE, Answer, Asked, Shelf, Stage
 from bowerbird.pipeline.ladder import Ladder
 from bowerbird.pipeline.pipeline import Rank, Step
 from bowerbird.pipeline.policy import Greedy, Policy
@@ -109,24 +109,22 @@ class LivePipeline:
         *,
         rank: Rank | None = None,
         vectors: Tensor | None = None,
-        index: Index | None = None,
         scorer: Scorer | None = None,
         policy: Policy | None = None,
         world: World | None = None,
     ) -> None:
-        """`vectors` (K, D) of items tell what is alike; `index` searches the same vectors, and `scorer` is
-        of the same ladder.
+        """`vectors` (K, D) of items tell what is alike, those of the `scorer` where none are given; it is of the same
+        ladder.
 
         Raises `ConfigError` for a filter of the scenario that the item table cannot answer. What else the scenario
         names and the table lacks has no effect, and stands in `rules.missing`.
         """
         self.ladder, self.scenario, self.shelf = ladder, scenario, shelf
         self.rank = rank if scenario.ranker else None
-        self.vectors, self.policy = vectors, policy or Greedy()
+        self.policy = policy or Greedy()
         self.clock = (world or RealWorld()).monotonic
-        first = ladder.rungs[0]
-        self.by_vector = first if isinstance(first, VectorRetriever) else None
-        self.index, self.scorer = index, scorer or Scorer(ladder)
+        self.scorer = scorer or Scorer(ladder)
+        self.unit = self.scorer.unit if vectors is None else functional.normalize(vectors, dim=1)
         self.rules = rerank.Rules(scenario, shelf.items)
         self.costs: dict[str, float] = {}  # expensive step → seconds it usually takes
 
@@ -303,7 +301,7 @@ class LivePipeline:
         wished = usual if asked is None else asked
         if not wished or work.light:
             return 0.0
-        if self.vectors is None:
+        if self.unit is None:
             work.fall("no_vectors")
             return 0.0
         if not self._affords(work, "diversity"):
@@ -359,9 +357,15 @@ class LivePipeline:
         if name in ("popular", "trending", "latest"):
             items = of_board(getattr(self.shelf, name), work.allowed, n)
             return Found(name, items, place_scores(len(items)), source.weight)
+        known = work.allowed[: self.shelf.n_known]
+        search = {"model": self.scorer.near, "similar": self.scorer.kin}.get(name)
+        near = None if exact or search is None else search(context, n, known)
+        work.approximate |= near is not None
+        if name == "model" and near is not None:
+            self._note_rung(work, 0)
+        if near is not None:
+            return Found(name, *near, source.weight)
         if name == "model":
-            if not exact and (near := self._near(work, n)) is not None:
-                return Found(name, *near, source.weight)
             scores, rung = self.scorer.scores(context)
             self._note_rung(work, rung)
         elif name == "similar":
@@ -371,22 +375,6 @@ class LivePipeline:
         if scores is None:
             return Found(name, NONE, np.zeros(0, np.float32), source.weight)
         return Found(name, *best(scores, work.allowed, n, draw), source.weight)
-
-    def _near(self, work: _Work, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the n best that the index finds, and their scores; None where it cannot help."""
-        context = work.asked.context
-        if self.index is None or self.by_vector is None or context.seeds is not None:
-            return None
-        if not bool(self.by_vector.can(context)):
-            return None
-        work.approximate, work.rung = True, self.ladder.names[0]
-        allowed = torch.from_numpy(work.allowed[: self.shelf.n_known])
-        values, rows = self.index.search(self.by_vector.query(context), n, allowed)
-        found = (rows[0] >= 0).cpu().numpy()
-        values, rows = values[0].cpu().numpy()[found], rows[0].cpu().numpy()[found]
-        if np.isnan(values).any():
-            raise ScoreError("a score of the index is not a number. Train the model again.")
-        return rows, values
 
     def _note_rung(self, work: _Work, rung: int) -> None:
         work.rung = self.ladder.names[rung] if rung >= 0 else ""
@@ -419,10 +407,13 @@ class LivePipeline:
 
     def _alike(self, items: np.ndarray) -> np.ndarray:
         """Return the cosines of items with one another (C, C); what is newer than the model is like nothing."""
-        assert self.vectors is not None
-        known = torch.from_numpy(items < len(self.vectors)).to(self.vectors.device)
-        rows = torch.from_numpy(items).to(self.vectors.device)
-        return rerank.alike(self.vectors[torch.where(known, rows, 0)] * known[:, None])
+        assert self.unit is not None
+        known = torch.from_numpy(items < len(self.unit))
+        rows = torch.from_numpy(items).masked_fill(~known, 0).to(self.unit.device)
+        unit = self.unit.index_select(0, rows)
+        unit = unit if bool(known.all()) else unit * known[:, None].to(unit.device)
+        cosines: np.ndarray = (unit @ unit.T).cpu().numpy()
+        return cosines
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from torch import Tensor
-from torch.nn import functional
 
 from bowerbird.core import ConfigError, RequestError
 from bowerbird.pipeline import filters
@@ -73,13 +71,6 @@ def below(lowest: float, n: int) -> np.ndarray:
     place = np.arange(1, n + 1)
     scores: np.ndarray = (lowest - abs(lowest) * place / (60 + place)).astype(np.float32)
     return scores
-
-
-def alike(vectors: Tensor) -> np.ndarray:
-    """Return the cosines of vectors (C, D) with one another (C, C); one of length 0 is like nothing."""
-    unit = functional.normalize(vectors.float(), dim=1)
-    cosines: np.ndarray = (unit @ unit.T).cpu().numpy()
-    return cosines
 
 
 def pick(

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bowerbird.features import Context, Ragged
-from bowerbird.nn.vectors import DotProduct
+from bowerbird.core import ScoreError
+from bowerbird.features import Context, Ragged, VectorRetriever
+from bowerbird.pipeline.answers import Index
 from bowerbird.pipeline.ladder import Ladder
 from bowerbird.retrieval import top_k
 
 FUSION = 60  # the k of reciprocal rank fusion: how far below the first place the second may fall
-TINY = 1e-12  # length of a vector below which it has no direction
 RECENT = 5  # past items that candidates are to be like: the wish of the moment, not the taste of years
 HOUR_S = 3_600
 
@@ -62,35 +62,38 @@ def place_scores(n: int) -> np.ndarray:
 
 
 class Scorer:
-    """Scores of all known items for one request, by the ladder, and how like the last few chosen items they are.
+    """What the ladder finds for one request, and what is like the last few items that somebody chose.
 
-    Where the first rung is a dot product, a copy of the item vectors is kept with one component of all after the other:
-    a product with a single query takes a third of the time then. It costs K * D numbers; pipelines of one ladder share
-    one.
+    Where the first rung is a dot product, likeness is the cosine of item vectors, and an index may search both kinds of
+    vectors; pipelines of one ladder share one scorer. Its copy of the vectors, scaled to length 1, costs K * D numbers.
     """
 
-    def __init__(self, ladder: Ladder) -> None:
+    def __init__(self, ladder: Ladder, indexed: Callable[[Tensor, Tensor], Index | None] | None = None) -> None:
+        """`indexed` makes an index of vectors (K, D), of those that a mask, bool (K,), says may be found."""
         self.ladder = ladder
         first = ladder.rungs[0]
-        self.first = first if isinstance(first, DotProduct) else None
+        self.first = first if isinstance(first, VectorRetriever) else None
+        self.unit: Tensor | None = None
+        self.taste: Index | None = None
+        self.kinship: Index | None = None
         if self.first is not None:
-            self.across = self.first.item_vectors().detach().T.contiguous()  # (D, K)
-            self.length = self.across.norm(dim=0).clamp_(min=TINY)  # (K,)
-            shaped = self.first.shaped_item
-            self.unshaped = None if bool(shaped.all()) else ~shaped  # which items may not be scored
+            vectors = self.first.item_vectors().detach()
+            shaped = getattr(first, "shaped_item", torch.ones(len(vectors), dtype=torch.bool))
+            self.unit = functional.normalize(vectors, dim=1)
+            self._vectors, self._hidden = vectors, None if bool(shaped.all()) else ~shaped
+            if indexed is not None:
+                self.taste, self.kinship = indexed(vectors, shaped), indexed(self.unit, shaped)
 
     def scores(self, context: Context) -> tuple[Tensor, int]:
         """Return scores (1, K), the caller's to overwrite, and the rung that gave them, −1 for none."""
-        if self.first is None or context.seeds is not None or not bool(self.first.can(context)):
+        if self.first is None or not self._direct(context):
             scores, rung = self.ladder.scores(context)
             return scores, int(rung)
-        return self._masked(self.first.query(context) @ self.across), 0
+        return self._masked(torch.mv(self._vectors, self.first.query(context)[0])), 0
 
     def likeness(self, context: Context) -> Tensor | None:
         """Return how like the seeds, or else the last few chosen items, all are (1, K); None where nobody can tell."""
-        _, items = context.asked.positive
-        if context.seeds is None:
-            items = items[-RECENT:]
+        items = _recent(context)
         if not len(items):
             return None
         if self.first is None:
@@ -98,11 +101,53 @@ class Scorer:
             nobody = Context.nobody().to(items.device)
             scores, rung = self.ladder.scores(Context(nobody.user, nobody.history, seeds))
             return scores if int(rung) >= 0 else None
-        query = functional.normalize((self.across[:, items] / self.length[items]).sum(dim=1), dim=0)
-        return self._masked((query @ self.across).div_(self.length))[None]
+        return self._masked(torch.mv(self._units, self._mean(items)))
+
+    def near(self, context: Context, n: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what the index takes for the n best allowed items and their scores; None where it cannot help."""
+        if self.taste is None or self.first is None or not self._direct(context):
+            return None
+        return _searched(self.taste, self.first.query(context), n, allowed)
+
+    def kin(self, context: Context, n: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what the index takes for the n allowed items most like the seeds, or else the last few chosen."""
+        if self.kinship is None or not len(items := _recent(context)):
+            return None
+        return _searched(self.kinship, self._mean(items)[None], n, allowed)
+
+    def _direct(self, context: Context) -> bool:
+        """Return whether the first rung answers with a vector of the request."""
+        return context.seeds is None and self.first is not None and bool(self.first.can(context))
+
+    @property
+    def _units(self) -> Tensor:
+        assert self.unit is not None
+        return self.unit
+
+    def _mean(self, items: Tensor) -> Tensor:
+        """Return the direction between items (D,)."""
+        return functional.normalize(self._units.index_select(0, items).sum(dim=0), dim=0)
 
     def _masked(self, scores: Tensor) -> Tensor:
-        return scores if self.unshaped is None else scores.masked_fill_(self.unshaped, -torch.inf)
+        """Return scores (K,) as (1, K), without those of items that nothing is known of."""
+        return (scores if self._hidden is None else scores.masked_fill_(self._hidden, -torch.inf))[None]
+
+
+def _recent(context: Context) -> Tensor:
+    """Return the seeds, or else the last few chosen items, int64 (n,)."""
+    _, items = context.asked.positive
+    return items if context.seeds is not None else items[-RECENT:]
+
+
+def _searched(index: Index, query: Tensor, n: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and the scores that an index finds for a query (1, D), best first."""
+    scores, rows = index.search(query, n, torch.from_numpy(allowed))
+    values, found = scores[0].numpy(), rows[0].numpy()
+    there = found >= 0
+    values, found = values[there], found[there]
+    if np.isnan(values).any():
+        raise ScoreError("a score of the index is not a number. Train the model again.")
+    return found, values
 
 
 def fuse(found: Sequence[Found], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
@@ -118,6 +163,9 @@ def fuse(found: Sequence[Found], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
         return found[0].items, found[0].scores
     places = np.concatenate([one.weight * place_scores(len(one.items)) for one in found])
     items, where = np.unique(np.concatenate([one.items for one in found]), return_inverse=True)
-    sums = torch.from_numpy(np.bincount(where, places).astype(np.float32))[None]
-    values, order = top_k(sums, len(items), draw)
-    return items[order[0].numpy()], values[0].numpy()
+    sums = np.bincount(where, places).astype(np.float32)
+    order = np.argsort(-sums, kind="stable")
+    falling = sums[order]
+    if (falling[1:] == falling[:-1]).any():  # equal ones come in random order
+        order = order[np.lexsort([torch.rand(len(order), generator=draw()).numpy(), -falling])]
+    return items[order], sums[order]

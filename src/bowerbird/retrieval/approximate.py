@@ -10,15 +10,15 @@ Shapes: B requests, I items, S items that may be scored, D vector size, n places
 import math
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bowerbird.core import BundleError, MissingExtraError, ScoreError
 
-# Items. Milliseconds of one core for the best 100 by vectors of 64 numbers, exact and approximate: 30,000 items 0.9 and
-# 0.8, 100,000 3.2 and 1.0, 1,000,000 28 and 5 (benchmarks/retrieval.py). A server, which keeps the vectors of a live
-# pipeline with one component of all after the other, needs 0.9 at 100,000: exact is as fast there up to about here.
-EXACT_BELOW = 150_000
+# Items. Milliseconds of one core for the best 400 by vectors of 64 numbers, exact and approximate: 30,000 items 0.38 and
+# 0.35, 50,000 0.7 and 0.5, 100,000 1.1 to 1.7 and 0.6; exact search is bound by memory, and slower beside other work.
+EXACT_BELOW = 50_000
 BITS = 4  # of a number's code: its 16 values fit into a register, where processors look up 32 codes at once
 TRAINING = 65_536  # vectors from which the values of the codes are learnt
 BLOCK = 64  # requests whose candidates are gathered at once: 13 MB for 100 places of 64 numbers
@@ -42,7 +42,8 @@ class Approximate:
         _faiss().copy_array_to_vector(codebook.numpy().ravel(), quantiser.pq.centroids)
         quantiser.is_trained = True
         quantiser.add_sa_codes(codes.numpy())
-        self._scored = torch.zeros(len(vectors), dtype=torch.bool).index_fill_(0, rows, True)
+        self._rows, self._scored = rows.numpy(), np.zeros(len(vectors), bool)
+        self._scored[self._rows] = True
         self._scanner = _faiss().IndexPQFastScan(quantiser)
 
     @classmethod
@@ -92,39 +93,47 @@ class Approximate:
         more codes than items let through, those items are scored exactly instead, about below 9 % of 100,000 items and
         3 % of a million; so is a request whose best items are hardly ever among them.
         """
-        if not bool(query.isfinite().all()):
+        asked = query.detach().numpy()
+        if not np.isfinite(asked).all():
             raise ScoreError("the vector of a request is not finite. Train the model again.")
-        query = query.detach()
-        passing = self._scored if allowed is None else self._scored & allowed
-        n_passing = int(passing.count_nonzero())
+        passing = self._scored if allowed is None else self._scored & allowed.numpy()
+        n_passing = np.count_nonzero(passing)
         pool = 4 * n + 400  # candidates scored exactly: what finds 98 of the best 100 among a million
         depth = math.ceil(pool * len(self.rows) / max(n_passing, 1))
         if n_passing <= depth:
             return self._exact(query, passing, n)
-        parts = [self._near(block, allowed, depth, pool, n) for block in torch.split(query, BLOCK)]
-        scores, found, passed = (torch.cat(part) for part in zip(*parts, strict=True))
+        blocks = range(0, len(asked), BLOCK)
+        parts = [self._near(asked[start : start + BLOCK], passing, depth, pool, n) for start in blocks]
+        scores, found, passed = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         short = passed < pool // 2
         if bool(short.any()):
             scores[short], found[short] = self._exact(query[short], passing, n)
         return scores, found
 
     def _near(
-        self, query: Tensor, allowed: Tensor | None, depth: int, pool: int, n: int
+        self, query: np.ndarray, passing: np.ndarray, depth: int, pool: int, n: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the n best of the `pool` best codes that are allowed among the `depth` best, and how many were."""
-        rough, place = map(torch.from_numpy, self._scanner.search(query.numpy(), depth))
-        rows = self.rows[place]
-        if allowed is not None:
-            rough.masked_fill_(~allowed[rows], -math.inf)
-        rough, order = rough.topk(pool, dim=1)
-        rows = rows.gather(1, order)
-        scores = torch.bmm(self.vectors[rows], query[:, :, None])[:, :, 0].masked_fill_(rough == -math.inf, -math.inf)
-        values, order = scores.topk(n, dim=1)
-        return values, rows.gather(1, order), (rough > -math.inf).sum(dim=1)
+        """Return the n best of the `pool` best codes that pass among the `depth` best, and how many did.
 
-    def _exact(self, query: Tensor, passing: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        A request takes half a millisecond, so that calls count: NumPy's cost a fifth of torch's.
+        """
+        rough, place = self._scanner.search(query, depth)
+        rows = self._rows.take(place)
+        passed = passing.take(rows)
+        if depth > pool:
+            order = torch.from_numpy(np.where(passed, rough, -np.inf)).topk(pool, dim=1, sorted=False).indices.numpy()
+            rows, passed = np.take_along_axis(rows, order, 1), np.take_along_axis(passed, order, 1)
+        near, found = self.vectors.index_select(0, torch.from_numpy(rows.ravel())), torch.from_numpy(rows)
+        scores = torch.bmm(near.view(*rows.shape, -1), torch.from_numpy(query)[:, :, None])[:, :, 0]
+        passes = torch.from_numpy(passed)
+        if not passed.all():
+            scores.masked_fill_(~passes, -math.inf)
+        values, order = scores.topk(n, dim=1)
+        return values, found.gather(1, order), passes.sum(dim=1)
+
+    def _exact(self, query: Tensor, passing: np.ndarray, n: int) -> tuple[Tensor, Tensor]:
         """Return the n best of the items of `passing`, bool (I,), each of them scored."""
-        rows = passing.nonzero()[:, 0]
+        rows = torch.from_numpy(np.flatnonzero(passing))
         if len(rows) > MOST * len(self.vectors):
             scores = (self.vectors @ query.T)[rows].T
         else:

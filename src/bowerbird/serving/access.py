@@ -6,10 +6,9 @@ A route says its scope with `needs`; a route that says none is a mistake that a 
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Annotated
+from collections.abc import Callable, Coroutine, Iterable
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from fastapi.params import Depends as DependsParam
 
 from bowerbird.core import World
@@ -86,21 +85,27 @@ def needs(scope: str) -> Callable[..., Coroutine[None, None, None]]:
     """Return what a route depends on so that only keys with `scope` pass."""
     assert scope in (*SCOPES, OPEN)
 
-    async def check(  # not in a thread: it never waits
-        request: Request,
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-        x_api_key: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> None:
-        secret = x_api_key
-        if authorization is not None:
-            kind, _, secret = authorization.partition(" ")
-            if kind.lower() != "bearer":
-                raise Refusal(401, "no_key", "Send the key as: Authorization: Bearer bb_…")
-        address = request.client.host if request.client else "nowhere"
-        request.state.key = request.app.state.access.check(secret, address, scope)
+    async def check(request: Request) -> None:  # not in a thread: it never waits
+        admit(request, scope)
 
     check.scope = scope  # type: ignore[attr-defined]
     return check
+
+
+def admit(request: Request, scope: str) -> None:
+    """Note the key of a request that may go on; raises `Refusal` for one that may not."""
+    secret, authorization = request.headers.get("x-api-key"), request.headers.get("authorization")
+    if authorization is not None:
+        kind, _, secret = authorization.partition(" ")
+        if kind.lower() != "bearer":
+            raise Refusal(401, "no_key", "Send the key as: Authorization: Bearer bb_…")
+    address = request.client.host if request.client else "nowhere"
+    request.state.key = request.app.state.access.check(secret, address, scope)
+
+
+def scope_of(dependencies: Iterable[DependsParam]) -> str:
+    """Return the scope that a route with these dependencies needs."""
+    return next(one.dependency.scope for one in dependencies if hasattr(one.dependency, "scope"))
 
 
 def guarded(scope: str) -> list[DependsParam]:

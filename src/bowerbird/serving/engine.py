@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bowerbird.core import (
     BowerbirdError,
@@ -30,9 +31,8 @@ from bowerbird.core import (
     torch_stream,
 )
 from bowerbird.features import Context
-from bowerbird.nn.vectors import DotProduct
 from bowerbird.pipeline import filters as filter_language
-from bowerbird.pipeline.answers import Answer, Asked, Shelf
+from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.rerank import seconds
 from bowerbird.pipeline.scenario import Scenario, shipped
@@ -138,7 +138,8 @@ class Engine:
             latest=_latest(table, since),
             content=None,
         )
-        view = View(rec, people, shelf, extra, extra_rows, {}, Scorer(rec.ladder), tally, expires, shown)
+        scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
+        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown)
         return self._with_boards(view)
 
     def _with_boards(self, view: View) -> View:
@@ -148,20 +149,10 @@ class Engine:
         if view.pipelines:
             return replace(view, shelf=shelf, pipelines={name: one.on(shelf) for name, one in view.pipelines.items()})
         rank = None if rec.stage is None else rec.stage.rank
-        vectors = rec.model.item_vectors() if hasattr(rec.model, "item_vectors") else None
-        index = None
-        if isinstance(rec.model, DotProduct) and choose(view.n_known) == "approximate":
-            try:
-                index = Approximate.of(rec.model.item_vectors(), shaped=rec.model.shaped_item)
-            except MissingExtraError as error:
-                LOG.warning("%s Until then all %s items are looked through.", error, f"{view.n_known:,}")
         pipelines = {
-            name: LivePipeline(
-                rec.ladder, scenario, shelf, rank=rank, vectors=vectors, index=index, scorer=view.scorer,
-                world=self.world,
-            )
+            name: LivePipeline(rec.ladder, scenario, shelf, rank=rank, scorer=view.scorer, world=self.world)
             for name, scenario in self.scenarios.items()
-        }  # fmt: skip
+        }
         return replace(view, shelf=shelf, pipelines=pipelines)
 
     def _shape_boards(self) -> None:
@@ -188,7 +179,6 @@ class Engine:
         for offset, event in self.log.walk(view.people.end, end):
             self._follow(view, offset, event)
         view.people.end = max(view.people.end, end)  # what was retracted or erased leaves no event behind
-        view.people.end = max(view.people.end, end)  # what was taken back is not walked over
 
     def _follow(self, view: View, offset: int, event: LogEvent) -> None:
         if offset < view.people.end:
@@ -332,11 +322,12 @@ class Engine:
     ) -> dict[str, Any]:
         """Return an answer as the API sends it, without reasons."""
         fields = question.get("fields") or ()
-        columns = (answer.items.tolist(), answer.scores.tolist(), answer.propensity.tolist(), answer.sources)
+        rows, titles = answer.items.tolist(), view.titles(answer.items)
+        columns = (rows, titles, answer.scores.tolist(), answer.propensity.tolist(), answer.sources)
         items = [
             {
                 "item_id": view.item_id(row),
-                "title": view.title(row),
+                "title": title,
                 "position": place,
                 "score": score,
                 "sources": sources,
@@ -344,7 +335,7 @@ class Engine:
                 "reasons": [],
                 "properties": view.properties(row, fields) if fields else {},
             }
-            for place, (row, score, propensity, sources) in enumerate(zip(*columns, strict=True), 1)
+            for place, (row, title, score, propensity, sources) in enumerate(zip(*columns, strict=True), 1)
         ]
         return {
             "request_id": request_id,
@@ -659,6 +650,15 @@ class Engine:
         old = self.view
         view = self._made(old.recommender, old.people)
         self._replace(view, lambda: view.tally.go_on(old.tally, view.row))
+
+
+def _indexed(vectors: Tensor, shaped: Tensor) -> Index | None:
+    """Return an index of item vectors; None where what makes one is not installed."""
+    try:
+        return Approximate.of(vectors, shaped=shaped)
+    except MissingExtraError as error:
+        LOG.warning("%s Until then all %s items are looked through.", error, f"{len(vectors):,}")
+        return None
 
 
 def _known(rows: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from bowerbird.core import did_you_mean
@@ -15,17 +16,19 @@ from bowerbird.serving.access import guarded
 from bowerbird.serving.bodies import LARGEST, EventBody, Events, Id, Merge, PathId, Taken, first_wrong
 from bowerbird.serving.engine import AHEAD_S, Engine
 from bowerbird.serving.problems import Refusal, described
+from bowerbird.serving.quick import QuickRoute, body_of, quick
 from bowerbird.serving.view import View
 from bowerbird.store.events import STEP, Appended, SqliteLog
 from bowerbird.store.log import MERGE, SLATE, LogEvent
 
-router = APIRouter(prefix="/v1", tags=["events"], responses=described(400, 401, 403, 404, 422, 503, 507))
+router = APIRouter(prefix="/v1", tags=["events"], route_class=QuickRoute, responses=described(400, 401, 403, 404, 422, 503, 507))
 EventId = Annotated[str, Path(min_length=1, max_length=MAX_ID_BYTES)]
 PATIENCE_S = 10.0  # for the disk
 
 
-@router.post("/events", dependencies=guarded("events:write"), responses={202: {"model": Taken}})
-async def take(request: Request, asked: Events, response: Response) -> Taken:
+@router.post("/events", dependencies=guarded("events:write"), response_model=Taken, responses={202: {"model": Taken}})
+@quick(body_of(Events))
+async def take(request: Request, asked: Events) -> JSONResponse:
     """Keep events. With `ack` durable the answer comes when they are on the disk; queued does not wait for it."""
     engine: Engine = request.app.state.engine
     good, rejected = sensible(engine, asked.events)
@@ -35,11 +38,10 @@ async def take(request: Request, asked: Events, response: Response) -> Taken:
         if asked.ack == "durable":
             done = await _kept(kept)
             offset, fresh, duplicates = done.end, len(done.fresh), done.duplicates
-    if asked.ack == "queued":
-        response.status_code = 202
     for outcome, n in (("accepted", fresh), ("duplicate", duplicates), ("rejected", len(rejected))):
         engine.metrics.events(outcome, n)
-    return Taken(accepted=fresh, duplicates=duplicates, rejected=rejected, offset=offset)
+    taken = Taken(accepted=fresh, duplicates=duplicates, rejected=rejected, offset=offset)
+    return JSONResponse(taken.model_dump(), status_code=202 if asked.ack == "queued" else 200)
 
 
 @router.post("/events:validate", dependencies=guarded("events:write"))

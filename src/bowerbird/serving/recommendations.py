@@ -24,11 +24,13 @@ from bowerbird.serving.bodies import (
 )
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.problems import described
+from bowerbird.serving.quick import QuickRoute, body_of, quick
 
 router = APIRouter(
     prefix="/v1",
     tags=["recommendations"],
     dependencies=guarded("recommend"),
+    route_class=QuickRoute,
     responses=described(400, 401, 403, 404, 422),
 )
 
@@ -45,6 +47,7 @@ def _sent(body: dict[str, Any]) -> JSONResponse:
 
 
 @router.post("/recommendations", response_model=SlateBody)
+@quick(body_of(Asked))
 async def recommendations(request: Request, asked: Asked) -> JSONResponse:
     """Recommend items to a known user, to someone with a session or a history, or to nobody in particular."""
     return _sent(_engine(request).recommend(asked.model_dump(exclude_defaults=True), request.state.request_id))

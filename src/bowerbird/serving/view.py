@@ -115,10 +115,11 @@ class View:
         """Return the caller's id of a row."""
         return self.recommender.item_ids[row] if row < self.n_known else self.extra[row - self.n_known]
 
-    def title(self, row: int) -> str | None:
-        """Return what to call an item before people, None where only its id is known."""
-        title = self.shelf.items["title"][row] if "title" in self.shelf.items.columns else None
-        return None if title is None else str(title)
+    def titles(self, rows: np.ndarray) -> list[str | None]:
+        """Return what to call items before people, None where only an id is known."""
+        if "title" not in self.shelf.items.columns:
+            return [None] * len(rows)
+        return self.shelf.items["title"].gather(rows).cast(pl.String).to_list()
 
     def properties(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """Return the named properties of an item, those that it has."""
