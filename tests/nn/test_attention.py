@@ -33,7 +33,7 @@ def test_nobody_sees_the_future_or_a_neighbour() -> None:
 
 
 def test_from_both_sides_only_what_is_there_is_seen() -> None:
-    block = Block(AttentionConfig(dim=8, dropout=0.0)).eval()
+    block = Block(AttentionConfig(dim=8, dropout=0.0), both=True).eval()
     x, seen = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     before = block(x, seen)
     other = x.clone()

@@ -48,21 +48,19 @@ def linear(n_in: int, n_out: int) -> nn.Linear:
 
 
 class Attention(nn.Module):
-    """Each position gathers what the positions it may see hold for it."""
+    """Each position gathers what the positions it may see hold for it: those up to it, or with `both` all."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, *, both: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.both = heads, both
         self.project = linear(dim, 3 * dim)  # queries, keys and values in one product
         self.out = linear(dim, dim)
 
-    def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
-        """Return (B, L, D) for (B, L, D): of everything up to each position, or of what `seen` (B, L) marks."""
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return (B, L, D) for (B, L, D); `seen` (B, L) marks what is there, where that is not all."""
         query, key, value = self.project(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if seen is None:
-            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        else:
-            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None])
+        mask = None if seen is None or not self.both else seen[:, None, None]  # what is not there stands at the end
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=not self.both)
         found: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return found
 
@@ -84,10 +82,10 @@ class Feedforward(nn.Module):
 class Block(nn.Module):
     """Attention, then a feedforward layer, each added to what it was given and normalised."""
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, config: AttentionConfig, *, both: bool = False) -> None:
         super().__init__()
         dim, self.share = config.dim, config.dropout
-        self.attention, self.feed = Attention(dim, config.heads), Feedforward(config)
+        self.attention, self.feed = Attention(dim, config.heads, both=both), Feedforward(config)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -100,16 +98,16 @@ class Block(nn.Module):
 class Reader(nn.Module):
     """What attention reads: vectors of items and of their places, normalised, then block after block."""
 
-    def __init__(self, config: AttentionConfig, *, places: int) -> None:
+    def __init__(self, config: AttentionConfig, *, places: int, both: bool = False) -> None:
         super().__init__()
         self.share = config.dropout
         self.place = nn.Parameter(torch.randn(places, config.dim) * SPREAD)
         self.norm = nn.LayerNorm(config.dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config, both=both) for _ in range(config.blocks))
 
-    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Return (B, L, D) for (B, L, D): of everything up to each position, or of what `seen` (B, L) marks."""
-        x = dropout(self.norm(x + self.place[: x.shape[1]]), self.share, self.training)
+    def forward(self, x: Tensor, place: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return (B, L, D) for (B, L, D) at places (B, L) or (L,); `seen` (B, L) as for attention."""
+        x = dropout(self.norm(x + functional.embedding(place, self.place)), self.share, self.training)
         for block in self.blocks:
             x = block(x, seen)
         return x

@@ -41,6 +41,7 @@ class WindowConfig(PairConfig):
     cosine: bool = False  # whether vectors are scaled to length 1 before they meet
     temperature: float = 1.0  # scores are divided by it in the loss, but for cosine contrastive
     batch_size: int = 512  # positions of one step, over all workers
+    prefixes: bool = False  # whether each event to foresee has a row of its own, whose places count from its end
     plateau: float = 0.7
     dropout: float = 0.2  # share of the numbers between layers that training drops
     time_gaps: bool = False  # whether a position knows how long ago the one before it was
@@ -104,6 +105,14 @@ class SequenceModel(DotProduct):
         there = (code >= 0)[..., None]
         found = rows(self.extra["side"], code.clamp(min=0)) * there
         return found.sum(dim=-2) / there.sum(dim=-2).clamp(min=1)
+
+    def places(self, item: Tensor) -> Tensor:
+        """Return the place of each position (B, L) or (L,): from the start, with `prefixes` from the end of its row."""
+        place = torch.arange(item.shape[1], device=item.device)
+        if not self.config.prefixes:
+            return place
+        there = item >= 0
+        return place.flip(0) if bool(there.all()) else (there.sum(dim=1, keepdim=True) - 1 - place).clamp(min=0)
 
     def embedded(self, item: Tensor, time: Tensor | None) -> Tensor:
         """Return the vectors of items (B, L, D), and what their times add; zeros where there is no item."""

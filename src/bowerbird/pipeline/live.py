@@ -60,6 +60,8 @@ class _Work:
 
     def among(self, items: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return which of `items` are in `rows`, bool (C,)."""
+        if not len(rows):
+            return np.zeros(len(items), bool)
         marked = np.zeros(len(self.allowed), bool)
         marked[rows] = True
         found: np.ndarray = marked[items]
@@ -73,7 +75,8 @@ class _Work:
     @property
     def short(self) -> int:
         """How many places neither candidates nor pins fill."""
-        return self.k - len(self.items) - int(np.count_nonzero(~self.among(self.pinned, self.items)))
+        missing = np.count_nonzero(~self.among(self.pinned, self.items)) if self.pins else 0
+        return self.k - len(self.items) - int(missing)
 
     def cut(self, n: int) -> None:
         """Keep the first n candidates; the others may still fill places that stay empty."""
@@ -149,6 +152,7 @@ class LivePipeline:
         work.fall(because)
         return self._serve(work, self._fill)
 
+    @torch.inference_mode()
     def why(self, asked: Asked, item: int) -> list[Stage]:
         """Return what each stage did with an item row, up to the one that removed it; deadlines do not count."""
         for name, hidden in self._sieves(asked):
@@ -172,12 +176,12 @@ class LivePipeline:
         free = asked.k - len(pins)
         return _Work(asked, asked.k, len(pins) + max(free, self.policy.depth(free)), deadline, pins, given)
 
+    @torch.inference_mode()
     def _serve(self, work: _Work, candidates: Callable[[_Work], None]) -> Answer:
         for _ in self._stages(work, candidates):
             pass
         return self._answer(work)
 
-    @torch.inference_mode()
     def _stages(self, work: _Work, candidates: Callable[[_Work], None]) -> Iterator[str]:
         """Take `work` through all stages; yields the name of each when it is done."""
         stages = {"filter": self._sieve, "sources": candidates, "ranking": self._rank, "reranking": self._rerank}

@@ -85,8 +85,8 @@ class Person:
             torch.from_numpy(self.weight[known]),
             torch.from_numpy(self.time[known]) if self.view.recommender.past.time is not None else None,
         )
-        news = bool((self.weight[self.n_old :] != 0).any())
-        return Context(torch.tensor([self.user]), history, news=torch.tensor([news]))
+        news = torch.tensor([True]) if (self.weight[self.n_old :] != 0).any() else None
+        return Context(torch.tensor([self.user]), history, news=news)
 
     @cached_property
     def seen(self) -> np.ndarray:

@@ -22,8 +22,9 @@ from bowerbird.nn.sequences import OWN, WindowConfig
 class WindowBatches:
     """Every positive event but a person's first, once an epoch, to be foreseen from those before it.
 
-    A history longer than `history_len` is cut into pieces, the last of them whole. An event is no target where an
-    earlier one has hidden its item: it could not have been recommended.
+    A history longer than `history_len` is cut into pieces, the last of them whole; with `prefixes`, each event to be
+    foreseen has a row of its own instead. An event is no target where an earlier one has hidden its item: it could not
+    have been recommended.
     """
 
     def __init__(self, train: Interactions, config: WindowConfig, *, seed: int, device: str) -> None:
@@ -37,7 +38,8 @@ class WindowBatches:
         self.item = torch.from_numpy(train.item[kept].astype(np.int64)).to(device)
         self.time = None if train.time is None else torch.from_numpy(train.time[kept]).to(device)
         self._asked = torch.from_numpy(~_seen_before(train, kept)).to(device)
-        self.user, self.start, self.length = _pieces(starts, lengths, config.history_len)
+        cut = _prefixes if config.prefixes else _pieces
+        self.user, self.start, self.length = cut(starts, lengths, config.history_len)
         order = np.argsort(self.length, kind="stable")
         self.user, self.start, self.length = (column[order] for column in (self.user, self.start, self.length))
         self.bounds = _bounds(self.length, config.batch_size)
@@ -50,13 +52,13 @@ class WindowBatches:
     @cached_property
     def n_rows(self) -> int:
         """The number of targets in an epoch: positions that are trained on."""
-        return int(self.length.sum())
+        return len(self.length) if self.config.prefixes else int(self.length.sum())
 
     @property
     def padding(self) -> float:
         """The share of positions that are computed for nothing."""
         longest = self.length[self.bounds[1:] - 1]
-        return 1 - self.n_rows / float((longest * np.diff(self.bounds)).sum())
+        return 1 - float(self.length.sum()) / float((longest * np.diff(self.bounds)).sum())
 
     @property
     def fingerprint(self) -> str:
@@ -74,7 +76,10 @@ class WindowBatches:
         flat = torch.from_numpy(self.start[rows]).to(self.device)[:, None] + place
         flat = torch.where(there, flat, 0)
         item = torch.where(there, self.item[flat], -1)
-        target = torch.where(there & self._asked[flat + 1], self.item[flat + 1], -1)
+        foreseen = there & self._asked[flat + 1]
+        if self.config.prefixes:
+            foreseen &= place == length[:, None] - 1
+        target = torch.where(foreseen, self.item[flat + 1], -1)
         weight = (target >= 0).sum(dim=1).float()
         negative, log_q = self._negatives(epoch, step, item.shape)
         mine = slice(shard[0], None, shard[1])
@@ -123,6 +128,15 @@ def _pieces(starts: np.ndarray, lengths: np.ndarray, most: int) -> tuple[np.ndar
     first = targets - (pieces - 1) * most
     start = starts[user] + np.where(place == 0, 0, first[user] + (place - 1) * most)
     return user, start, np.where(place == 0, first[user], most)
+
+
+def _prefixes(starts: np.ndarray, lengths: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return user, first event and length of every window (V,): the last `most` events before each but the first."""
+    targets = np.maximum(lengths - 1, 0)
+    user = np.repeat(np.arange(len(lengths)), targets)
+    before = np.arange(len(user)) - np.repeat(np.cumsum(targets) - targets, targets) + 1
+    length = np.minimum(before, most)
+    return user, starts[user] + before - length, length
 
 
 def _bounds(length: np.ndarray, positions: int) -> np.ndarray:

@@ -49,12 +49,13 @@ class BERT4Rec(SequenceModel):
     def __init__(self, config: BERT4RecConfig, schema: Schema) -> None:
         super().__init__(config, schema)
         self.mask = nn.Parameter(torch.randn(config.dim) * SPREAD)
-        self.reader = Reader(config, places=config.history_len + 1)
+        self.reader = Reader(config, places=config.history_len + 1, both=True)
 
     def filled(self, item: Tensor, hidden: Tensor, time: Tensor | None) -> Tensor:
         """Return what each position (B, L) knows of its row, (B, L, D), where `hidden` (B, L) positions are masked."""
         x = torch.where(hidden[:, :, None], self.mask, self.embedded(item, time))
-        found: Tensor = self.reader(x, (item >= 0) | hidden)
+        there = (item >= 0) | hidden
+        found: Tensor = self.reader(x, self.places(torch.where(hidden, 0, item)), None if bool(there.all()) else there)
         return found
 
     def loss(self, batch: Windows) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bowerbird.core import check, register
 from bowerbird.data import Schema
@@ -79,7 +80,7 @@ class BSABlock(nn.Module):
         """Return (B, L, D) for (B, L, D)."""
         share, alpha, training = self.config.dropout, self.config.alpha, self.training
         filtered = self.norms[0](x + dropout(self.filter(x), share, training))
-        attended = self.norms[1](x + dropout(self.attention(x, None), share, training))
+        attended = self.norms[1](x + dropout(self.attention(x), share, training))
         x = alpha * filtered + (1 - alpha) * attended
         found: Tensor = self.norms[2](x + dropout(self.feed(x), share, training))
         return found
@@ -110,7 +111,7 @@ class BSARec(SequenceModel):
 
     def encode(self, item: Tensor, time: Tensor | None = None) -> Tensor:
         """Return what each position (B, L) knows of its row up to there, (B, L, D)."""
-        x: Tensor = self.norm(self.embedded(item, time) + self.place[: item.shape[1]])
+        x: Tensor = self.norm(self.embedded(item, time) + functional.embedding(self.places(item), self.place))
         x = dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
             x = block(x)

@@ -61,7 +61,7 @@ class CL4SRec(SequenceModel):
         x = self.embedded(item, time)
         if hidden is not None:
             x = torch.where(hidden[:, :, None], self.mask, x)
-        found: Tensor = self.reader(x)
+        found: Tensor = self.reader(x, self.places(item))
         return found
 
     def loss(self, batch: Windows) -> Tensor:

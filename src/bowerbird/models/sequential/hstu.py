@@ -76,7 +76,7 @@ class HSTU(SequenceModel):
         """Return what each position (B, L) knows of its row up to there, (B, L, D)."""
         share, training = self.config.dropout, self.training
         gap = None if time is None else gap_bucket(time[:, :, None] - time[:, None])
-        x = dropout(self.embedded(item, time) + self.place[: item.shape[1]], share, training)
+        x = dropout(self.embedded(item, time) + functional.embedding(self.places(item), self.place), share, training)
         for block in self.blocks:
             x = x + dropout(block(x, gap), share, training)
         found: Tensor = self.norm(x)

@@ -41,5 +41,5 @@ class SASRec(SequenceModel):
 
     def encode(self, item: Tensor, time: Tensor | None = None) -> Tensor:
         """Return what each position (B, L) knows of its row up to there, (B, L, D)."""
-        found: Tensor = self.reader(self.embedded(item, time))
+        found: Tensor = self.reader(self.embedded(item, time), self.places(item))
         return found
