@@ -146,14 +146,15 @@ class Server:
 
     @property
     def memory_mb(self) -> float:
-        """The most that it held so far."""
-        held = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        return int(held[1]) / 1024 if held else float("nan")
+        """The most that it and its workers held so far, each of them by itself."""
+        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        said = [Path(f"/proc/{pid}/status").read_text() for pid in (self.pid, *workers)]
+        return sum(int(held) for one in said for held in re.findall(r"VmHWM:\s*(\d+) kB", one)) / 1024
 
 
 @contextlib.contextmanager
-def served(world: Path, core: str) -> Iterator[Server]:
-    """Serve a copy of the world from one core, with a data directory of its own and a key that nothing slows down."""
+def served(world: Path, core: str, workers: int) -> Iterator[Server]:
+    """Serve a copy of the world from some cores, with a data directory of its own and a key that nothing slows down."""
     with tempfile.TemporaryDirectory(dir=world.parent) as scratch:
         run, data = Path(scratch) / "run", Path(scratch) / "data"
         shutil.copytree(world, run, copy_function=os.link)  # what is published is never written into again
@@ -162,11 +163,15 @@ def served(world: Path, core: str) -> Iterator[Server]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         words = ["taskset", "-c", core, BOWERBIRD, "serve", run, "--data-dir", data, "--port", str(port)]
+        words += ["--workers", str(workers)]
         started = time.perf_counter()
         with open(Path(scratch) / "said", "w+") as said, subprocess.Popen(words, stderr=said) as process:
             try:
                 wait_until_ready(port, process, started + READY_S, said.name)
-                yield Server(process.pid, port, time.perf_counter() - started, run, data, key)
+                ready_s = time.perf_counter() - started
+                while status(port, key)["workers"] < workers:
+                    time.sleep(0.1)
+                yield Server(process.pid, port, ready_s, run, data, key)
             finally:
                 process.terminate()
 
@@ -182,6 +187,14 @@ def key_of(data: Path) -> str:
         return Keys(database).create("benchmark", ("admin",), limit_per_s=1e6)[1]
     finally:
         database.close()
+
+
+def status(port: int, key: str) -> dict[str, Any]:
+    """Return what the server says of itself."""
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}/v1/status", headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
 
 
 def wait_until_ready(port: int, process: subprocess.Popen[bytes], end: float, said: str) -> None:
@@ -239,10 +252,10 @@ def generated(load: _load.Load, core: str) -> dict[str, Any]:
     return found
 
 
-def row_of(name: str, load: _load.Load, world: Path, cores: list[str]) -> dict[str, Any]:
+def row_of(name: str, load: _load.Load, world: Path, cores: list[str], workers: int) -> dict[str, Any]:
     """Start a server, put a load on it; return the figures of a row, under the names of the whole."""
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(served(world, cores[0]))
+        server = stack.enter_context(served(world, cores[0], workers))
         if name == "trainer":
             stack.enter_context(trainer(server, cores[1]))
         found = generated(replace(load, port=server.port, key=server.key), cores[1])
@@ -283,13 +296,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if len(cores) != 2:
         raise BowerbirdError(f"--cores is {options.cores!r}; write two numbers, such as 0,1: server, then generator.")
     world = made(options)
-    rows = {name: row_of(name, wanted[name], world, cores) for name in names}
+    rows = {name: row_of(name, wanted[name], world, cores, options.workers) for name in names}
     whole: dict[str, Any] = {}
     for name in sorted(names, key=list(wanted).index, reverse=True):  # what comes last counts
         whole |= {key: value for key, value in rows[name].items() if key != "kinds"}
     whole["failed"] = sum(row["failed"] for row in rows.values())
     show(rows)
-    asked = {key: getattr(options, key) for key in ("users", "items", "ranker", "rate", "events", "lists", "arrivals")}
+    asked = {key: getattr(options, key) for key in ("users", "items", "ranker", "rate", "events", "lists", "arrivals", "workers")}
     return {
         "benchmark": "serving",
         "data": "made-up",
@@ -298,7 +311,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "config_sha256": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
         "protocol": " ".join(f"{key}={value}" for key, value in asked.items())
         + f" d={DIM} k={_load.K} rows={options.rows} open-loop from=due warm={options.warm:g}s"
-        f" measured={options.seconds:g}s cores={options.cores} server=1-process",
+        f" measured={options.seconds:g}s cores={options.cores}",
         "report": "valid",
         "seeds": _shared.seeds(options.seeds),
         "metrics": {},
@@ -335,6 +348,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--warm", type=float, default=10.0, help="seconds before them that do not count")
     parser.add_argument("--probe-every", type=float, default=1.0, help="seconds between probes of freshness; 0: none")
     parser.add_argument("--arrivals", choices=("poisson", "fixed"), default="poisson")
+    parser.add_argument("--workers", type=int, default=0, help="processes that compute slates")
     parser.add_argument("--cores", default="0,1", help="of the server, of the generator")
     return parser.parse_args(words)
 

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch.nn import functional
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from bowerbird.core import ConfigError
 from bowerbird.pipeline.rerank import Cap, Rules, advantage, below, codes, pick, scaled, seconds

@@ -122,7 +122,7 @@ def test_a_failure_of_ours_is_a_500_without_a_trace(shop: Recommender, monkeypat
         raise ZeroDivisionError("secret detail")
 
     client = TestClient(create_app(shop), base_url=BASE, raise_server_exceptions=False)
-    monkeypatch.setattr(Engine, "recommend", fail)
+    monkeypatch.setattr(Engine, "answered", fail)
     response = client.post("/v1/recommendations", json={})
     assert response.status_code == 500
     assert "secret" not in response.text

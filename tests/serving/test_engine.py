@@ -140,7 +140,8 @@ def test_answers_and_merges_cannot_be_taken_back(engine: Engine) -> None:
 def test_pages_never_repeat_and_show_the_whole_catalogue(engine: Engine) -> None:
     bodies = [ask(engine, "p0", user_id="u2", k=3)]
     while bodies[-1]["items"]:
-        bodies.append(engine.next(f"p{len(bodies) - 1}", f"p{len(bodies)}"))
+        question, previous = engine.after(f"p{len(bodies) - 1}")
+        bodies.append(engine.recommend(question, f"p{len(bodies)}", previous=previous))
     shown = [one for body in bodies for one in ids(body)]
     past = taste()
     seen = {past.item_ids[row] for row in past.item[past.user == past.user_ids.row("u2")].tolist()}

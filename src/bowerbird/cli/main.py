@@ -334,13 +334,15 @@ def serve(
     scenarios: Annotated[Path | None, typer.Option(help="A folder of scenarios, TOML files, beside the six.")] = None,
     behind_proxy: Annotated[bool, typer.Option(help="Trust a proxy on who asks, and answer to any host.")] = False,
     update_every: Annotated[float, typer.Option(help="Seconds between two updates from new events; 0: none.")] = 0.0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that compute slates beside the one that answers.")] = 0,
 ) -> None:
     """Answer over HTTP, and take events, until Ctrl-C."""
     from bowerbird.cli.serving import run_server
 
     run_server(
-        run, host, port, data_dir=data_dir, scenarios=scenarios, behind_proxy=behind_proxy, update_every=update_every
-    )
+        run, host, port, data_dir=data_dir, scenarios=scenarios, behind_proxy=behind_proxy, update_every=update_every,
+        workers=workers,
+    )  # fmt: skip
 
 
 @app.command()

@@ -23,26 +23,32 @@ def run_server(
     scenarios: Path | None = None,
     behind_proxy: bool = False,
     update_every: float = 0.0,
+    workers: int = 0,
 ) -> None:
     """Serve until Ctrl-C; raises `ConfigError` for an address that others can reach while there is no key."""
     import torch
     import uvicorn
 
-    from bowerbird.pipeline.scenario import Scenario, shipped
+    from bowerbird.pipeline.scenario import known_scenarios
     from bowerbird.serving import Engine, create_app
+    from bowerbird.serving.workers import Workers
 
     loopback = host == "localhost" or _is_loopback(host)
     torch.set_num_threads(1)  # requests share the cores; within one there is too little to divide
     sys.setswitchinterval(SWITCH_S)
-    given = {} if scenarios is None else {path.stem: Scenario.load(path) for path in sorted(scenarios.glob("*.toml"))}
-    engine = Engine(run, data_dir or run / "server", scenarios=shipped() | given)
+    engine = Engine(run, data_dir or run / "server", scenarios=known_scenarios(scenarios))
     try:
         if not loopback and not engine.keys.all():
             raise ConfigError(
                 f"host is {host!r}, which others can reach, and there is no key. Make one with: "
                 f"bowerbird key create --data-dir {engine.data} --name admin --scope admin"
             )
-        app = create_app(engine, any_host=behind_proxy or not loopback, update_every=update_every)
+        app = create_app(
+            engine,
+            any_host=behind_proxy or not loopback,
+            update_every=update_every,
+            workers=Workers(engine, workers, scenarios=scenarios),
+        )
     except BaseException:
         engine.close()
         raise

@@ -147,6 +147,12 @@ def shipped() -> dict[str, Scenario]:
     return {one.name: one for one in sorted(found, key=lambda one: one.name)}
 
 
+def known_scenarios(folder: Path | None) -> dict[str, Scenario]:
+    """Return the shipped scenarios, and those of the TOML files of a folder over them."""
+    given = () if folder is None else sorted(folder.glob("*.toml"))
+    return shipped() | {path.stem: Scenario.load(path) for path in given}
+
+
 def check_filter(key: str, text: str) -> None:
     """Raise `ConfigError` unless `text` is empty or a filter."""
     if text:

@@ -22,6 +22,7 @@ from bowerbird.retrieval import top_k
 FUSION = 60  # the k of reciprocal rank fusion: how far below the first place the second may fall
 RECENT = 5  # past items that candidates are to be like: the wish of the moment, not the taste of years
 HOUR_S = 3_600
+KINDRED, MOST_KEPT = 64, 100_000  # nearest items that are kept of an item, and of how many: 50 MB
 
 Draw = Callable[[], torch.Generator]
 
@@ -76,6 +77,7 @@ class Scorer:
         self.unit: Tensor | None = None
         self.taste: Index | None = None
         self.kinship: Index | None = None
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # the nearest of single items, oldest first
         if self.first is not None:
             vectors = self.first.item_vectors().detach()
             shaped = getattr(first, "shaped_item", torch.ones(len(vectors), dtype=torch.bool))
@@ -114,6 +116,37 @@ class Scorer:
         if self.kinship is None or not len(items := _recent(context)):
             return None
         return _searched(self.kinship, self._mean(items)[None], n, allowed)
+
+    def like(self, rows: np.ndarray, n: int, allowed: np.ndarray, draw: Draw) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the n allowed items most like these, best first, and how like; None where nobody can tell."""
+        seeds = Context.of_seeds([rows])
+        if self.unit is not None and len(rows) == 1:
+            near, values = self._kindred(int(rows[0]), seeds, draw)
+            free = allowed[near]
+            if np.count_nonzero(free) >= n:
+                return near[free][:n], values[free][:n]
+        found = self.kin(seeds, n, allowed)
+        if found is not None and len(found[0]) == n:
+            return found
+        scores = self.likeness(seeds)
+        return None if scores is None else best(scores, allowed, n, draw)
+
+    def _kindred(self, row: int, seeds: Context, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        """Return the nearest items of one, the same for everybody, which are kept for the next who asks."""
+        kept = self._kept.get(row)
+        if kept is None:
+            others = np.ones(len(self._units), bool)
+            others[row] = False
+            found = self.kin(seeds, KINDRED, others)
+            if found is None:
+                scores = self.likeness(seeds)
+                assert scores is not None
+                found = best(scores, others, KINDRED, draw)
+            kept = found[0].astype(np.int32), found[1]
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)), None)
+            self._kept[row] = kept
+        return kept
 
     def _direct(self, context: Context) -> bool:
         """Return whether the first rung answers with a vector of the request."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bowerbird.core import BundleError, MissingExtraError, ScoreError
 
-# Items. Milliseconds of one core for the best 400 by vectors of 64 numbers, exact and approximate: 30,000 items 0.38 and
-# 0.35, 50,000 0.7 and 0.5, 100,000 1.1 to 1.7 and 0.6; exact search is bound by memory, and slower beside other work.
+# Items. Milliseconds of one core for the best 400 by vectors of 64 numbers, exact and approximate: 30,000 items 0.38
+# and 0.35, 50,000 0.7 and 0.5, 100,000 1.1 to 1.7 and 0.6; exact search waits for memory, the more so beside others.
 EXACT_BELOW = 50_000
 BITS = 4  # of a number's code: its 16 values fit into a register, where processors look up 32 codes at once
 TRAINING = 65_536  # vectors from which the values of the codes are learnt
@@ -97,8 +97,8 @@ class Approximate:
         if not np.isfinite(asked).all():
             raise ScoreError("the vector of a request is not finite. Train the model again.")
         passing = self._scored if allowed is None else self._scored & allowed.numpy()
-        n_passing = np.count_nonzero(passing)
-        pool = 4 * n + 400  # candidates scored exactly: what finds 98 of the best 100 among a million
+        n_passing = int(np.count_nonzero(passing))
+        pool = 2 * n + 600  # candidates scored exactly: what finds 98 of the best 100 among a million
         depth = math.ceil(pool * len(self.rows) / max(n_passing, 1))
         if n_passing <= depth:
             return self._exact(query, passing, n)
@@ -121,8 +121,8 @@ class Approximate:
         rows = self._rows.take(place)
         passed = passing.take(rows)
         if depth > pool:
-            order = torch.from_numpy(np.where(passed, rough, -np.inf)).topk(pool, dim=1, sorted=False).indices.numpy()
-            rows, passed = np.take_along_axis(rows, order, 1), np.take_along_axis(passed, order, 1)
+            best = torch.from_numpy(np.where(passed, rough, -np.inf)).topk(pool, dim=1, sorted=False).indices.numpy()
+            rows, passed = np.take_along_axis(rows, best, 1), np.take_along_axis(passed, best, 1)
         near, found = self.vectors.index_select(0, torch.from_numpy(rows.ravel())), torch.from_numpy(rows)
         scores = torch.bmm(near.view(*rows.shape, -1), torch.from_numpy(query)[:, :, None])[:, :, 0]
         passes = torch.from_numpy(passed)

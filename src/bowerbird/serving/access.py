@@ -105,7 +105,8 @@ def admit(request: Request, scope: str) -> None:
 
 def scope_of(dependencies: Iterable[DependsParam]) -> str:
     """Return the scope that a route with these dependencies needs."""
-    return next(one.dependency.scope for one in dependencies if hasattr(one.dependency, "scope"))
+    found = (getattr(one.dependency, "scope", None) for one in dependencies)
+    return next(scope for scope in found if isinstance(scope, str))
 
 
 def guarded(scope: str) -> list[DependsParam]:

@@ -21,6 +21,7 @@ from bowerbird.serving.access import OPEN, Access, guarded
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.gate import EVERYWHERE, Gate
 from bowerbird.serving.jobs import Jobs
+from bowerbird.serving.workers import Workers
 
 AT_ONCE = 4  # requests in threads: more would only make one another wait, since they share the interpreter
 
@@ -31,11 +32,12 @@ def create_app(
     world: World | None = None,
     any_host: bool = False,
     update_every: float = 0.0,
+    workers: Workers | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine, or one recommender, of which nothing is then kept on the disk.
 
     `any_host` answers to every name in the `Host` header, as behind a proxy. With `update_every` seconds, a process of
-    its own learns from new events again and again.
+    its own learns from new events again and again. `workers` of that engine compute slates.
     """
     if isinstance(recommender, Engine):
         engine, folder = recommender, None
@@ -46,7 +48,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = AT_ONCE
+        app.state.workers.start()
         yield
+        await app.state.workers.close()
         app.state.jobs.close()
         engine.close()
         if folder is not None:
@@ -60,6 +64,7 @@ def create_app(
         responses=problems.described(*EVERYWHERE),
     )
     app.state.engine, app.state.access = engine, Access(engine.keys, world=engine.world, always=any_host)
+    app.state.workers = workers or Workers(engine)
     app.state.jobs = Jobs(engine, update_every=update_every)
     problems.install(app)
     for part in (recommendations, events, catalogue, control):

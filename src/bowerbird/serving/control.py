@@ -54,6 +54,7 @@ def promote(request: Request, version: Version) -> dict[str, str | None]:
     if version not in bundles.versions(engine.run, world=engine.world):
         raise UnknownItemError(f"there is no version {version}.")
     engine.promote(version)
+    request.app.state.workers.tell("tend")
     return {"in_use": engine.view.recommender.version}
 
 
@@ -62,6 +63,7 @@ def rollback(request: Request) -> dict[str, str | None]:
     """Let the version before the one in use answer again."""
     engine = _engine(request)
     engine.promote(bundles.before(engine.run, str(engine.view.recommender.version), world=engine.world))
+    request.app.state.workers.tell("tend")
     return {"in_use": engine.view.recommender.version}
 
 
@@ -128,7 +130,7 @@ def revoke(request: Request, key_id: str) -> Response:
 @router.get("/status", tags=["operation"], dependencies=guarded("models:read"))
 def status(request: Request) -> JSONResponse:
     """Return what the server holds and how far it is."""
-    return JSONResponse(_engine(request).status())
+    return JSONResponse(_engine(request).status() | {"workers": request.app.state.workers.ready})
 
 
 def _shown(key: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -30,13 +31,12 @@ from bowerbird.core import (
     World,
     torch_stream,
 )
-from bowerbird.features import Context
 from bowerbird.pipeline import filters as filter_language
 from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.rerank import seconds
 from bowerbird.pipeline.scenario import Scenario, shipped
-from bowerbird.pipeline.sources import Scorer, best
+from bowerbird.pipeline.sources import Scorer, of_board
 from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.metrics import Metrics
@@ -47,6 +47,7 @@ from bowerbird.store.answers import Answers
 from bowerbird.store.catalogue import Catalogue, Kind, Row, Stored
 from bowerbird.store.database import Database, DatabaseBroken, Overloaded
 from bowerbird.store.events import STEP, Appended, SqliteLog
+from bowerbird.store.following import Following
 from bowerbird.store.keys import Keys
 from bowerbird.store.log import MERGE, SLATE, LogEvent
 from bowerbird.store.people import People
@@ -55,6 +56,8 @@ LOG = logging.getLogger("bowerbird.engine")
 DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
 AHEAD_S = 300  # how far the clock of whoever sends an event may be ahead of ours
 WAIT_S = 0.2  # for events that a request wants to see reflected
+KEEP_S, BOARDS_EVERY = 0.5, 4  # how often the keeper looks, and in which of its turns boards are shaped anew
+LOOK_S = 0.005  # between two looks for them at what another process writes
 REMEMBERED = 20_000  # slates that can be fetched before they are on the disk
 POLICY = "greedy"
 TRIED = 200  # requests after a swap in which failures roll it back
@@ -72,16 +75,19 @@ class Engine:
         recommender: Recommender | None = None,
         scenarios: Mapping[str, Scenario] | None = None,
         world: World | None = None,
+        follow: bool = False,
     ) -> None:
+        """With `follow`, another process holds the data directory and writes; this one only answers."""
         self.run, self.data, self.world = run, data, world or RealWorld()
         self.metrics = Metrics()
         rec = recommender or load(run, world=self.world)
         self.scenarios = {DEFAULT.name: DEFAULT, **(scenarios or shipped())}
-        self.database = Database(data, world=self.world)
+        self.database = Following(data, world=self.world) if follow else Database(data, world=self.world)
         self.log, self.catalogue, self.keys = SqliteLog(self.database), Catalogue(self.database), Keys(self.database)
         self.answers = Answers(self.database)
         self._items: dict[str, Stored] = {}
         self._followed = 0  # the last change of the catalogue that a view holds
+        self._heeded = self.catalogue.last  # the last one that `look` obeyed
         self._applied = threading.Condition()
         self._slates: OrderedDict[str, LogEvent] = OrderedDict()
         self._changing = threading.RLock()  # one view at a time is made, and nothing is taken back meanwhile
@@ -139,7 +145,8 @@ class Engine:
             content=None,
         )
         scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
-        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown)
+        title = table["title"].cast(pl.String).to_arrow() if "title" in table.columns else None
+        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title)
         return self._with_boards(view)
 
     def _with_boards(self, view: View) -> View:
@@ -213,32 +220,56 @@ class Engine:
         with self._applied:
             self._applied.notify_all()
 
-    def retract(self, event_id: str) -> bool:
-        """Take an event back, and what followed from it; return whether there was one to take.
+    def retract(self, event_id: str) -> tuple[int, LogEvent] | None:
+        """Take an event back, and what followed from it; return it with its offset, None where there is none to take.
 
         What the server noted itself, answers and merges, stays.
         """
         found = self.log.find(event_id)
         if found is None or found[1].event in (SLATE, MERGE):
-            return False
-        offset, event = found
+            return None
+        with self._changing:
+            if not self.log.retract(event_id):
+                return None
+            self.undo(*found)
+        return found
 
-        def follow(_: None) -> None:
+    def undo(self, offset: int, event: LogEvent) -> None:
+        """Forget what followed from an event that was taken back, where it was followed."""
+
+        def act() -> None:
             view = self.view
-            if offset >= view.people.start:
+            if view.people.start <= offset < view.people.end:
                 view.people.take_back(event.user_id, event.session_id, offset)
                 self._count(view, event, -1.0)
 
-        with self._changing:
-            if not self.log.retract(event_id):
-                return False
-            self.database.write(lambda connection: None, then=follow).result()
-        return True
+        self.database.between(act)
+
+    def look(self) -> None:
+        """Follow what another process committed since the last look."""
+        database = self.database
+        if not isinstance(database, Following):
+            return
+        with database.turn:
+            if not database.moved():
+                return
+            self.log.look()
+            self._catch_up(self.view, self.log.end)
+            last = self.catalogue.last
+            if last > self._heeded:
+                self.heed("item", self._heeded)
+                self._heeded = last
 
     def wait_for(self, offset: int | None) -> bool:
         """Wait a little until events up to an offset are reflected; return whether they are."""
         if offset is None:
             return True
+        if isinstance(self.database, Following):
+            end = self.world.monotonic() + WAIT_S
+            while self.view.people.end < offset and self.world.monotonic() < end:
+                self.world.sleep(LOOK_S)
+                self.look()
+            return self.view.people.end >= offset
         with self._applied:
             return self._applied.wait_for(lambda: self.view.people.end >= offset, WAIT_S)
 
@@ -248,6 +279,15 @@ class Engine:
         self, question: Mapping[str, Any], request_id: str, *, previous: Sequence[Any] = ()
     ) -> dict[str, Any]:
         """Return the body of one answer, and log it. `question` has the keys of the API, `previous` what was shown."""
+        body, slate = self.answered(question, request_id, previous=previous)
+        self.log_slate(slate)
+        return body
+
+    def answered(
+        self, question: Mapping[str, Any], request_id: str, *, previous: Sequence[Any] = ()
+    ) -> tuple[dict[str, Any], LogEvent]:
+        """Return the body of one answer, and what the log is to keep of it."""
+        self.look()
         stale = not self.wait_for(question.get("min_offset"))
         view = self.view
         scenario, pipeline = self._pipeline(view, question)
@@ -256,8 +296,7 @@ class Engine:
         body = self._body(view, scenario, question, request_id, answer, unknown) | {"stale": stale}
         if question.get("explain"):
             self._explain(view, asked, answer, body)
-        self._log_slate(view, question, body, previous)
-        return body
+        return body, self._slate_of(view, question, body, previous)
 
     def _pipeline(self, view: View, question: Mapping[str, Any]) -> tuple[Scenario, LivePipeline]:
         name = question.get("scenario") or DEFAULT.name
@@ -276,10 +315,7 @@ class Engine:
             LOG.exception("version %s failed: %s", view.version, error)
             self._failed(view)
             answer = pipeline.popular(asked, "model_failed")
-        for step in answer.trace:
-            self.metrics.stage(step.stage, step.ms / 1000)
-        for name in answer.fallback:
-            self.metrics.fallback(name)
+        self.metrics.slate({step.stage: step.ms for step in answer.trace}, answer.fallback)
         return answer
 
     def _asked(
@@ -365,10 +401,10 @@ class Engine:
         for place in set(range(len(answer.items))) - set(known):
             body["items"][place]["reasons"] = [{"kind": "new", "text": "new here", "items": []}]
 
-    def _log_slate(
+    def _slate_of(
         self, view: View, question: Mapping[str, Any], body: dict[str, Any], previous: Sequence[Any]
-    ) -> None:
-        """Log what is about to be shown, without waiting for the disk."""
+    ) -> LogEvent:
+        """Return what the log keeps of an answer."""
         document = {
             "items": [one["item_id"] for one in body["items"]],
             "propensity": [one["propensity"] for one in body["items"]],
@@ -378,7 +414,7 @@ class Engine:
             "previous": list(previous),
             **{key: body[key] for key in ("model", "rung", "fallback", "stale", "unknown_items", "trace")},
         }
-        event = LogEvent(
+        return LogEvent(
             event_id=body["request_id"],
             event=SLATE,
             user_id=question.get("user_id"),
@@ -390,7 +426,10 @@ class Engine:
             policy_version=POLICY,
             model_version=view.recommender.version,
         )
-        self._slates[body["request_id"]] = event
+
+    def log_slate(self, event: LogEvent) -> None:
+        """Log what is about to be shown, without waiting for the disk."""
+        self._slates[event.event_id] = event
         if len(self._slates) > REMEMBERED:
             self._slates.popitem(last=False)
         try:
@@ -408,10 +447,10 @@ class Engine:
             raise UnknownItemError(f"no answer has the request_id {request_id!r}.")
         return event
 
-    def next(self, request_id: str, new_id: str) -> dict[str, Any]:
-        """Return the slate that follows one, without what was in it or before it."""
+    def after(self, request_id: str) -> tuple[dict[str, Any], list[Any]]:
+        """Return the question of the slate that follows one, and what stood in it and before it."""
         document = json.loads(str(self.slate(request_id).context))
-        return self.recommend(document["question"], new_id, previous=[*document["previous"], *document["items"]])
+        return document["question"], [*document["previous"], *document["items"]]
 
     def why(self, question: Mapping[str, Any], item_id: Any) -> dict[str, Any]:
         """Return which stages an item passes for somebody, and which one it leaves at."""
@@ -448,11 +487,11 @@ class Engine:
         allowed[_known(view.rows(question.get("exclude_items") or ()))] = False
         rec = view.recommender
         with torch.inference_mode():
-            scores = view.scorer.likeness(Context.of_seeds([rows[rows < view.n_known]]))
-            if scores is None:
-                raise RequestError(f"{rec.name} knows no likeness of these items. Train itemknn, ease or lightgcn.")
-            found, values = best(scores, allowed, question["k"], partial(torch_stream, rec.run.seed, "ties"))
-        return self._body(view, None, question, request_id, Answer.plain(found, values, "model"), 0)
+            draw = partial(torch_stream, rec.run.seed, "ties")
+            found = view.scorer.like(rows[rows < view.n_known], question["k"], allowed, draw)
+        if found is None:
+            raise RequestError(f"{rec.name} knows no likeness of these items. Train itemknn, ease or lightgcn.")
+        return self._body(view, None, question, request_id, Answer.plain(*found, "model"), 0)
 
     def alike(self, user_id: Any, k: int) -> list[dict[str, Any]]:
         """Return the users most like one, by the items that they share; raises `UnknownItemError`."""
@@ -472,7 +511,7 @@ class Engine:
         if name not in boards:
             raise UnknownItemError(f'no list is named "{name}". There are {", ".join(boards)}.')
         allowed, order = self._allowed(view, where), boards[name]
-        rows = order[allowed[order]][:k]
+        rows = of_board(order, allowed, k)
         scores = {"popular": view.tally.chosen, "trending": view.tally.hot}.get(name)
         worth = scores[rows] if scores is not None else -np.arange(len(rows), dtype=float)
         return self._body(view, None, {}, request_id, Answer.plain(rows, worth, name), 0)
@@ -523,13 +562,13 @@ class Engine:
     def _replace(self, view: View, before: Callable[[], None]) -> None:
         """Let a view take the place of the one in use between two commits, after `before` was called there."""
 
-        def take_over(_: None) -> None:
+        def take_over() -> None:
             before()
             with self._building:
                 view.obey(self.catalogue.changes("item", self._followed), self.world.now())
                 self.view = view
 
-        self.database.write(lambda connection: None, then=take_over).result()
+        self.database.between(take_over)
 
     def status(self) -> dict[str, Any]:
         """Return what the server holds and how far it is."""
@@ -616,22 +655,26 @@ class Engine:
 
     def _keep(self) -> None:
         """Follow the published version, the catalogue and the boards until the server stops."""
-        while not self._stopping.wait(0.5):
+        turn = 0
+        while not self._stopping.wait(KEEP_S):
+            turn += 1
             try:
-                self.tend()
+                self.tend(boards=turn % BOARDS_EVERY == 0)
             except BowerbirdError as error:
                 LOG.error("%s", error)
             except Exception:  # whatever it was, the next look may find it mended
                 LOG.exception("the keeper failed")
 
-    def tend(self) -> None:
-        """Do once what the keeper does again and again."""
+    def tend(self, *, boards: bool = True) -> None:
+        """Do once what the keeper does again and again; boards of many items take it some milliseconds."""
+        self.look()
         with self._changing:
             self._follow_run()
             if self.catalogue.last > self._followed:
                 self._renew()
         self.view.expire(self.world.now())
-        self._shape_boards()
+        if boards:
+            self._shape_boards()
 
     def _follow_run(self) -> None:
         """Take the published version into use, unless it was refused before."""

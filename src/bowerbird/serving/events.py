@@ -21,7 +21,9 @@ from bowerbird.serving.view import View
 from bowerbird.store.events import STEP, Appended, SqliteLog
 from bowerbird.store.log import MERGE, SLATE, LogEvent
 
-router = APIRouter(prefix="/v1", tags=["events"], route_class=QuickRoute, responses=described(400, 401, 403, 404, 422, 503, 507))
+router = APIRouter(
+    prefix="/v1", tags=["events"], route_class=QuickRoute, responses=described(400, 401, 403, 404, 422, 503, 507)
+)
 EventId = Annotated[str, Path(min_length=1, max_length=MAX_ID_BYTES)]
 PATIENCE_S = 10.0  # for the disk
 
@@ -69,7 +71,9 @@ def page(
 @router.delete("/events/{event_id}", dependencies=guarded("events:write"), status_code=204)
 def retract(request: Request, event_id: EventId) -> Response:
     """Take an event back, and its effect; taking it back again changes nothing."""
-    request.app.state.engine.retract(event_id)
+    gone = request.app.state.engine.retract(event_id)
+    if gone is not None:
+        request.app.state.workers.tell("undo", offset=gone[0], event=vars(gone[1]))
     return Response(status_code=204)
 
 

@@ -26,6 +26,7 @@ from bowerbird.serving.engine import Engine
 from bowerbird.serving.events import sensible
 from bowerbird.store import backups
 from bowerbird.store.catalogue import Kind
+from bowerbird.store.database import Database
 
 LOG = logging.getLogger("bowerbird.jobs")
 AT_ONCE = 1000  # rows of one step of a job
@@ -195,6 +196,7 @@ class Jobs:
         folder, version = self._folder("backups", name), str(self.engine.view.recommender.version)
         self.world.make_folder(folder)
         try:
+            assert isinstance(self.engine.database, Database)  # jobs run where the writing is done
             self.engine.database.backup(folder / backups.DATABASE)
             backups.copy_version(self.engine.run, folder / "run", version, world=self.world)
             backups.seal(folder, world=self.world)

@@ -1,6 +1,6 @@
 """What the server counts, for Prometheus. No label ever holds an id."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -34,18 +34,17 @@ class Metrics:
         self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def stage(self, name: str, seconds: float) -> None:
-        """Count the time of one stage of a slate."""
-        self._stage.labels(name).observe(seconds)
+    def slate(self, timings_ms: Mapping[str, float], fallback: Iterable[str]) -> None:
+        """Count the time of each stage of a slate, and the steps that made it less than the whole pipeline's."""
+        for stage, ms in timings_ms.items():
+            self._stage.labels(stage).observe(ms / 1000)
+        for step in fallback:
+            self._fallbacks.labels(step).inc()
 
     def events(self, outcome: str, n: int) -> None:
         """Count events that were accepted, duplicates or rejected."""
         if n:
             self._events.labels(outcome).inc(n)
-
-    def fallback(self, step: str) -> None:
-        """Count a slate that was answered by less than the whole pipeline."""
-        self._fallbacks.labels(step).inc()
 
     def swap(self, outcome: str) -> None:
         """Count a version that was taken into use, refused or rolled back."""

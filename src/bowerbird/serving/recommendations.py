@@ -1,11 +1,13 @@
 """Recommendations: slates, pages, rankings, likeness and boards, and why an item is or is not there."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Path, Query, Request, Response
 
+from bowerbird.core.ids import MAX_ID_BYTES
 from bowerbird.serving.access import guarded
 from bowerbird.serving.bodies import (
     MOST_PLACES,
@@ -25,6 +27,7 @@ from bowerbird.serving.bodies import (
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.problems import described
 from bowerbird.serving.quick import QuickRoute, body_of, quick
+from bowerbird.serving.workers import Workers, as_json, sent
 
 router = APIRouter(
     prefix="/v1",
@@ -40,43 +43,55 @@ def _engine(request: Request) -> Engine:
     return engine
 
 
-def _sent(body: dict[str, Any]) -> JSONResponse:
-    """Return a body as it is: it was made by us, and checking it against the schema takes as long as making it."""
-    timing = ", ".join(f"{stage};dur={ms}" for stage, ms in body["timings_ms"].items())
-    return JSONResponse(body, headers={"Server-Timing": timing} if timing else None)
+def _sent(body: dict[str, Any]) -> Response:
+    return sent(as_json(body), body["timings_ms"])
+
+
+async def _slate(
+    request: Request, question: dict[str, Any], previous: Sequence[Any] = (), suffix: str = ""
+) -> Response:
+    workers: Workers = request.app.state.workers
+    return await workers.recommend(question, request.state.request_id + suffix, previous)
+
+
+async def _listed(request: Request) -> tuple[str, int, None] | None:
+    """Return what stands in a path, and k; None for whatever is less usual than that."""
+    (said,), query = request.path_params.values(), request.query_params
+    k = query.get("k", "10")
+    plain = said.isascii() and said.isprintable() and 1 <= len(said) <= MAX_ID_BYTES
+    number = k.isascii() and k.isdecimal() and len(k) <= len(str(MOST_PLACES)) and 1 <= int(k) <= MOST_PLACES
+    if not plain or not number or set(query) - {"k"}:
+        return None
+    return said, int(k), None
 
 
 @router.post("/recommendations", response_model=SlateBody)
 @quick(body_of(Asked))
-async def recommendations(request: Request, asked: Asked) -> JSONResponse:
+async def recommendations(request: Request, asked: Asked) -> Response:
     """Recommend items to a known user, to someone with a session or a history, or to nobody in particular."""
-    return _sent(_engine(request).recommend(asked.model_dump(exclude_defaults=True), request.state.request_id))
+    return await _slate(request, asked.model_dump(exclude_defaults=True))
 
 
 @router.get("/recommendations", response_model=SlateBody)
-def simple_recommendations(
+async def simple_recommendations(
     request: Request,
     user_id: Annotated[Id | None, Query()] = None,
     scenario: Annotated[Name | None, Query()] = None,
     k: Annotated[K | None, Query()] = None,
     where: Annotated[Filter | None, Query()] = None,
-) -> JSONResponse:
+) -> Response:
     """Recommend, asked by a query string: for a browser, for curl."""
     question = {"user_id": user_id, "scenario": scenario, "k": k, "where": where}
-    given = {key: value for key, value in question.items() if value is not None}
-    return _sent(_engine(request).recommend(given, request.state.request_id))
+    return await _slate(request, {key: value for key, value in question.items() if value is not None})
 
 
 @router.post("/recommendations:batch")
-def batch(request: Request, asked: Batch) -> dict[str, list[SlateBody]]:
+async def batch(request: Request, asked: Batch) -> dict[str, list[SlateBody]]:
     """Recommend to many known users at once."""
-    engine, given = _engine(request), asked.model_dump(exclude_defaults=True)
+    given = asked.model_dump(exclude_defaults=True)
     users = given.pop("user_ids")
-    slates = [
-        engine.recommend({**given, "user_id": one}, f"{request.state.request_id}-{place}")
-        for place, one in enumerate(users)
-    ]
-    return {"slates": [SlateBody.model_validate(one) for one in slates]}
+    coming = (_slate(request, {**given, "user_id": one}, suffix=f"-{place}") for place, one in enumerate(users))
+    return {"slates": [SlateBody.model_validate_json(bytes(one.body)) for one in await asyncio.gather(*coming)]}
 
 
 @router.post("/recommendations:why")
@@ -96,31 +111,32 @@ def served(request: Request, request_id: str) -> dict[str, Any]:
 
 
 @router.post("/recommendations/{request_id}:next", response_model=SlateBody)
-def next_page(request: Request, request_id: str) -> JSONResponse:
+async def next_page(request: Request, request_id: str) -> Response:
     """Return the page after a slate, without what was in it or in the pages before."""
-    return _sent(_engine(request).next(request_id, request.state.request_id))
+    return await _slate(request, *_engine(request).after(request_id))
 
 
 @router.post("/rankings", response_model=SlateBody)
-def rankings(request: Request, asked: Ranking) -> JSONResponse:
+def rankings(request: Request, asked: Ranking) -> Response:
     """Put a given list in the order that suits somebody."""
     return _sent(_engine(request).ranked(asked.model_dump(exclude_defaults=True), request.state.request_id))
 
 
 @router.get("/items/{item_id:path}/similar", response_model=SlateBody, tags=["items"])
-def similar(
+@quick(_listed)
+async def similar(
     request: Request,
     item_id: PathId,
     k: Annotated[int, Query(ge=1, le=MOST_PLACES)] = 10,
     where: Annotated[Filter | None, Query()] = None,
-) -> JSONResponse:
+) -> Response:
     """Return the items most like one item."""
     question = {"items": [item_id], "k": k, "where": where}
     return _sent(_engine(request).similar(question, request.state.request_id))
 
 
 @router.post("/items:similar", response_model=SlateBody, tags=["items"])
-def similar_to_many(request: Request, asked: Seeds) -> JSONResponse:
+def similar_to_many(request: Request, asked: Seeds) -> Response:
     """Return the items that go with several, such as those in a cart."""
     return _sent(_engine(request).similar(asked.model_dump(), request.state.request_id))
 
@@ -132,11 +148,12 @@ def alike(request: Request, user_id: PathId, k: Annotated[int, Query(ge=1, le=10
 
 
 @router.get("/lists/{name}", response_model=SlateBody, tags=["lists"])
-def board(
+@quick(_listed)
+async def board(
     request: Request,
     name: Annotated[str, Path(max_length=64)],
     k: Annotated[int, Query(ge=1, le=MOST_PLACES)] = 10,
     where: Annotated[Filter | None, Query()] = None,
-) -> JSONResponse:
+) -> Response:
     """Return the first items of a list for everyone: popular, trending or latest."""
     return _sent(_engine(request).board(name, k, where, request.state.request_id))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from bowerbird.data import Interactions
 from bowerbird.pipeline.answers import Shelf
@@ -91,6 +92,7 @@ class View:
     tally: Tally
     expires: np.ndarray  # int64 (I,): seconds since 1970 UTC after which an item is hidden
     shown: np.ndarray  # bool (I,): what the catalogue makes available, expired or not
+    title: pa.Array | None  # of items, texts: a value costs a twentieth of what it costs out of a column of Polars
 
     @property
     def version(self) -> str:
@@ -117,9 +119,7 @@ class View:
 
     def titles(self, rows: np.ndarray) -> list[str | None]:
         """Return what to call items before people, None where only an id is known."""
-        if "title" not in self.shelf.items.columns:
-            return [None] * len(rows)
-        return self.shelf.items["title"].gather(rows).cast(pl.String).to_list()
+        return [None] * len(rows) if self.title is None else [self.title[row].as_py() for row in rows.tolist()]
 
     def properties(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """Return the named properties of an item, those that it has."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bowerbird.core import BowerbirdError
 from bowerbird.store.database import Database
+from bowerbird.store.following import Following
 
 KEPT_S = 24 * 60 * 60
 
@@ -31,7 +32,7 @@ class Kept:
 class Answers:
     """The answers of a data directory, by the key of the caller."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Following) -> None:
         self._database, self._world = database, database.world
         self._running: dict[str, str] = {}  # the sha256 of the body, by key
         self._turn = threading.Lock()

@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 
 from bowerbird.core import BowerbirdError, DataError, UnknownItemError
 from bowerbird.store.database import Database
+from bowerbird.store.following import Following
 
 Kind = Literal["item", "user"]
 STEP = 1_000  # rows that others wait for, where they need not be kept whole
@@ -52,7 +53,7 @@ class Stored:
 class Catalogue:
     """Documents of items and users. Writes return when they are on the disk."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Following) -> None:
         self._database = database
 
     def put(

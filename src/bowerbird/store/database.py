@@ -157,6 +157,10 @@ class Database:
             self._turn.notify()
         return piece.future
 
+    def between(self, act: Callable[[], None]) -> None:
+        """Call `act` on the committing thread, between two commits, and return when it was done."""
+        self.write(lambda connection: None, then=lambda _: act()).result()
+
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection for this thread alone, which sees all that was committed and can change nothing."""

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from bowerbird.store.database import Database
+from bowerbird.store.following import Following
 from bowerbird.store.log import SLATE, LogEvent
 
 AT_ONCE = 50_000  # rows that are Python's before they are the frame's
@@ -48,10 +49,15 @@ class Appended:
 class SqliteLog:
     """An event log that outlives the process: what was acknowledged is on the disk."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Following) -> None:
         self._database = database
         with database.reader() as connection:
             self.end = _end(connection)  # the offset after the last event; it follows the commits in their order
+
+    def look(self) -> None:
+        """Find the end anew, where another process writes."""
+        with self._database.reader() as connection:
+            self.end = _end(connection)
 
     def append(self, events: Sequence[LogEvent]) -> int:
         """Add the events whose id is new; return the offset after the last one when they are on the disk."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from bowerbird.core import RequestError, did_you_mean
 from bowerbird.store.database import Database, DatabaseBroken, Overloaded
+from bowerbird.store.following import Following
 
 SCOPES = (
     "events:write", "recommend", "catalog:read", "catalog:write", "models:read", "models:write", "jobs", "privacy",
@@ -41,7 +42,7 @@ class Key:
 class Keys:
     """The keys of a data directory, held in memory; the table follows."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Following) -> None:
         self._database, self._world = database, database.world
         self._changing = threading.Lock()
         self._used: dict[str, int] = {}  # when keys were used, by id, since the last note
