@@ -21,6 +21,7 @@ import torch
 
 import bowerbird
 from bowerbird.core import BowerbirdError
+from bowerbird.training import Training
 
 RESULTS = Path(__file__).parent / "results"
 BAR = re.compile(r"^\s*([\w@.+-]+)\s*(>=|<=)\s*([-+0-9.eE]+)\s*$")
@@ -143,8 +144,10 @@ class Limit:
         self.end = time.monotonic() + seconds
         self.reached = False
 
-    def __call__(self, *_: object) -> None:
-        """Raise when the time is over."""
+    def __call__(self, training: Training) -> None:
+        """Say how far it is; raise when the time is over."""
+        said = ", ".join(f"{name} {value:.4f}" for name, value in training.curve[-1].items() if name != "epoch")
+        print(f"epoch {training.epochs}, {training.seconds:.0f} s: {said}", file=sys.stderr, flush=True)
         if time.monotonic() > self.end:
             self.reached = True
             raise KeyboardInterrupt

@@ -302,7 +302,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         whole |= {key: value for key, value in rows[name].items() if key != "kinds"}
     whole["failed"] = sum(row["failed"] for row in rows.values())
     show(rows)
-    asked = {key: getattr(options, key) for key in ("users", "items", "ranker", "rate", "events", "lists", "arrivals", "workers")}
+    asked = {
+        key: getattr(options, key)
+        for key in ("users", "items", "ranker", "rate", "events", "lists", "arrivals", "workers")
+    }
     return {
         "benchmark": "serving",
         "data": "made-up",

@@ -1,4 +1,7 @@
-"""What the engine holds in memory is what the log says, in whatever order things came, twice or were taken back."""
+"""What the engine holds in memory is what the log says, in whatever order things came, twice or were taken back.
+
+So does an engine that only follows, as the workers of a server do.
+"""
 
 import tempfile
 from pathlib import Path
@@ -60,12 +63,14 @@ def test_memory_equals_a_recount_of_the_log(neighbours: Recommender, script: lis
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "run", Path(folder) / "data"
         live = Engine(*where, recommender=neighbours, world=Clock())
+        follower = Engine(*where, recommender=neighbours, world=Clock(), follow=True)
         try:
             for number, (what, given_) in enumerate(script):
                 if what == "take":
                     live.take(given_).result()
                 elif what == "retract":
-                    live.retract(f"e{given_}")
+                    if (gone := live.retract(f"e{given_}")) is not None:
+                        follower.undo(*gone)
                 elif what == "merge":
                     session, user = given_
                     merge = event(f"m{number}", None, event="merge", user_id=user, session_id=session)
@@ -73,18 +78,24 @@ def test_memory_equals_a_recount_of_the_log(neighbours: Recommender, script: lis
                 elif what == "put":
                     live.catalogue.put("item", "later", {})
                     live.tend()
+                    follower.tend()
                 else:
                     live.recommend({**PEOPLE[given_], "k": 3}, f"slate{number}")
                     live.take([]).result()
+                if number % 2:
+                    follower.look()
             live.tend()
-            told = held(live)
+            follower.tend()
+            told, followed = held(live), held(follower)
         finally:
+            follower.close()
             live.close()
         again = Engine(*where, recommender=neighbours, world=Clock())
         try:
             recounted = held(again)
         finally:
             again.close()
-    counts, anew = told.pop("counts"), recounted.pop("counts")
-    assert told == recounted
-    np.testing.assert_allclose([counts[one] for one in ITEMS], [anew[one] for one in ITEMS], atol=1e-9)
+    counts = [one.pop("counts") for one in (told, recounted, followed)]
+    assert told == recounted == followed
+    for other in counts[1:]:
+        np.testing.assert_allclose([counts[0][one] for one in ITEMS], [other[one] for one in ITEMS], atol=1e-9)

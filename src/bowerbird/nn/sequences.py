@@ -40,7 +40,7 @@ class WindowConfig(PairConfig):
     loss: str = "auto"  # any loss of mf; auto is softmax up to 50,000 items, sampled softmax beyond
     cosine: bool = False  # whether vectors are scaled to length 1 before they meet
     temperature: float = 1.0  # scores are divided by it in the loss, but for cosine contrastive
-    batch_size: int = 512  # positions of one step, over all workers
+    batch_size: int = 512  # targets of one step, over all workers
     prefixes: bool = False  # whether each event to foresee has a row of its own, whose places count from its end
     plateau: float = 0.7
     dropout: float = 0.2  # share of the numbers between layers that training drops

@@ -42,7 +42,8 @@ class WindowBatches:
         self.user, self.start, self.length = cut(starts, lengths, config.history_len)
         order = np.argsort(self.length, kind="stable")
         self.user, self.start, self.length = (column[order] for column in (self.user, self.start, self.length))
-        self.bounds = _bounds(self.length, config.batch_size)
+        # each step foresees about as much: a row with a single target counts 1 however long it is
+        self.bounds = _bounds(np.ones_like(self.length) if config.prefixes else self.length, config.batch_size)
         self._drawn = -1, order, order  # an epoch, its order of windows, its order of batches
 
     def __len__(self) -> int:
