@@ -121,3 +121,48 @@ def test_a_change_of_items_is_learnt(name: str, table: Callable[..., object]) ->
     rec.learn(epochs=60)
     best = rec.model.scores(Context.of_histories([[2, 3, 4], [10, 11], [7]])).argmax(dim=1)
     assert best.tolist() == [5, 0, 8]
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("settings", [{}, {"time_gaps": True}, {"cosine": True}])
+def test_one_event_more_is_read_on_from_what_was_read_before(
+    name: str, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made(name, **settings)
+    item, time = torch.randint(ITEMS, (11,)), torch.randint(90_000, (11,)).cumsum(0)
+
+    def told(n: int) -> torch.Tensor:
+        offsets = torch.tensor([0, n])
+        with torch.no_grad():
+            return model.query(Context(torch.tensor([-1]), Ragged(offsets, item[:n], time=time[:n])))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "further", lambda *_: None)
+        whole = {n: told(n) for n in (4, 5, 8, 11)}
+    read: list[int] = []
+    usual = model.further
+    monkeypatch.setattr(
+        model, "further", lambda x, done, state: (read.append(x.shape[1] - done), usual(x, done, state))[1]
+    )
+    for n in (4, 5, 5, 8, 11):
+        torch.testing.assert_close(told(n), whole[n])
+    assert read == [4, 1, 3, 3]  # the second 5 was known
+    model.load_state_dict(model.state_dict())
+    told(11)
+    assert read[-1] == 11  # other weights have read nothing
+
+
+def test_other_events_or_times_are_another_history() -> None:
+    model = made("sasrec", time_gaps=True)
+
+    def told(item: list[int], time: list[int]) -> torch.Tensor:
+        offsets = torch.tensor([0, len(item)])
+        with torch.no_grad():
+            return model.query(
+                Context(torch.tensor([-1]), Ragged(offsets, torch.tensor(item), time=torch.tensor(time)))
+            )
+
+    first = told([1, 2, 3], [10, 20, 5000])
+    assert not torch.isclose(told([1, 2, 3], [10, 4900, 5000]), first).all()
+    assert not torch.isclose(told([2, 1, 3], [10, 20, 5000]), first).all()
+    assert torch.equal(told([1, 2, 3], [10, 20, 5000]), first)

@@ -6,7 +6,7 @@ Differs: attention itself drops nothing. Sums are normalised, as in the paper, a
 Shapes: B rows, L positions, D vector size, H heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from bowerbird.core import check
 from bowerbird.nn.dropout import dropout
 from bowerbird.nn.sequences import SPREAD, WindowConfig
 
+Past = tuple[Tensor, Tensor]  # keys and values of what was read, (B, H, L, D / H) each
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "gelu": functional.gelu}
 
 
@@ -64,6 +65,16 @@ class Attention(nn.Module):
         found: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return found
 
+    def further(self, x: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """Return (B, N, D) for what comes after `past` (B, N, D), and the past with it: not for `both`."""
+        query, key, value = self.project(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if past is not None:
+            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
+        new, length = query.shape[2], key.shape[2]
+        seen = torch.ones(new, length, dtype=torch.bool, device=x.device).tril(length - new)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return self.out(mixed.transpose(1, 2).flatten(2)), (key, value)
+
 
 class Feedforward(nn.Module):
     """Two linear layers with an activation between them, on each position by itself."""
@@ -94,6 +105,12 @@ class Block(nn.Module):
         found: Tensor = self.norms[1](x + dropout(self.feed(x), self.share, self.training))
         return found
 
+    def further(self, x: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """Return (B, N, D) for what comes after `past` (B, N, D), and the past with it, without dropout."""
+        mixed, past = self.attention.further(x, past)
+        x = self.norms[0](x + mixed)
+        return self.norms[1](x + self.feed(x)), past
+
 
 class Reader(nn.Module):
     """What attention reads: vectors of items and of their places, normalised, then block after block."""
@@ -111,3 +128,12 @@ class Reader(nn.Module):
         for block in self.blocks:
             x = block(x, seen)
         return x
+
+    def further(self, x: Tensor, place: Tensor, pasts: Sequence[Past | None]) -> tuple[Tensor, list[Past]]:
+        """Return (B, N, D) for what comes after `pasts`, one of each block (B, N, D), and these with it."""
+        x, kept = self.norm(x + functional.embedding(place, self.place)), []
+        for block, past in zip(self.blocks, pasts, strict=True):
+            assert isinstance(block, Block)
+            x, now = block.further(x, past)
+            kept.append(now)
+        return x, kept

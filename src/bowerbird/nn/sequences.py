@@ -5,7 +5,7 @@ Shapes: B windows or requests, L positions, I items, D embedding size, S values 
 
 import logging
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from bowerbird.features import Context, Pairs, Windows
 from bowerbird.features.batches import last_places
 from bowerbird.features.values import hashed, keys, listed
 from bowerbird.nn.losses import NAMES, PairConfig, pair_loss, rows
+from bowerbird.nn.memory import Memory
 from bowerbird.nn.vectors import DotProduct, grown
 
 SPREAD = 0.02  # standard deviation of initial vectors
@@ -83,6 +84,8 @@ class SequenceModel(DotProduct):
         sizes |= {"hour": HOURS, "day": DAYS} if config.time_of_day else {}
         sizes |= {"side": config.side_buckets} if config.sides else {}
         self.extra = nn.ParameterDict({name: torch.randn(size, dim) * SPREAD for name, size in sizes.items()})
+        self.memory = Memory()
+        self.register_load_state_dict_post_hook(lambda model, _: model.memory.forget())  # type: ignore[no-untyped-call]
         if config.sides:
             self.register_buffer("code", torch.full((schema.n_items, VALUES), -1))
             self.register_buffer("chosen", torch.zeros(schema.n_items, dtype=torch.bool))
@@ -95,6 +98,13 @@ class SequenceModel(DotProduct):
         """Return what the end of each row (B, L) knows, (B, D)."""
         ends = ((item >= 0).sum(dim=1) - 1).clamp(min=0)
         return self.encode(item, time)[torch.arange(len(item), device=item.device), ends]
+
+    def further(self, x: Tensor, read: int, state: Any) -> tuple[Tensor, Any, int] | None:
+        """Return what the end of a row knows (1, D), the state after it, and its bytes; None where blocks cannot go on.
+
+        `x` (1, L, D) is the row as embedded, of which `state` has read the first `read`, None having read nothing.
+        """
+        return None
 
     def vectors(self) -> Tensor:
         """Return what items are, at both ends (I, D): their own vectors, and what their side columns add."""
@@ -157,6 +167,7 @@ class SequenceModel(DotProduct):
     @torch.no_grad()
     def freeze(self) -> None:
         """Keep the items as requests meet them; one that nobody chose is what its side columns say."""
+        self.memory.forget()
         found = self.vectors()
         if self.config.sides:
             found = torch.where(self.chosen[:, None], found, self._sides(self.code))
@@ -173,6 +184,10 @@ class SequenceModel(DotProduct):
         length = (flat >= 0).sum(dim=1)
         item = torch.where(flat >= 0, history.item[flat], -1) if len(history.item) else flat
         time = None if history.time is None or not len(history.item) else history.time[flat]
+        if len(item) == 1 and not self.training and 0 < len(history.item) <= self.config.history_len:
+            alone = self._read_on(item[:, : int(length)], None if time is None else time[:, : int(length)])
+            if alone is not None:
+                return self.config.scaled(alone)
         found = item.new_empty((len(item), self.config.dim), dtype=self.item.dtype)
         size = (4 * torch.log2(length.clamp(min=1))).ceil().long()  # a fifth longer at most: little is padding
         for one in torch.unique(size).tolist():
@@ -181,6 +196,20 @@ class SequenceModel(DotProduct):
             near = None if time is None else time[alike, :longest]
             found[alike] = self.answer(item[alike, :longest], near)
         return self.config.scaled(found)
+
+    def _read_on(self, item: Tensor, time: Tensor | None) -> Tensor | None:
+        """Return what the end of a single row (1, L) knows (1, D), going on from where it was read before."""
+        if self.config.prefixes or not item.shape[1]:  # their places count from the end, and all move
+            return None
+        moments = time[0] if time is not None and (self.config.time_gaps or self.config.time_of_day) else None
+        read, state, known = self.memory.recall(item[0], moments) or (0, None, None)
+        if known is None or read < item.shape[1]:
+            went_on = self.further(self.embedded(item, time), read, state)
+            if went_on is None:
+                return None
+            known, state, n_bytes = went_on
+            self.memory.keep(item[0], moments, (item.shape[1], state, known), n_bytes)
+        return known
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""

@@ -8,6 +8,7 @@ Shapes: B windows, L positions, I items, D embedding size, H hidden units.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from bowerbird.core import check, register
 from bowerbird.data import Schema
 from bowerbird.features import Windows
 from bowerbird.nn.dropout import dropout
+from bowerbird.nn.memory import size_of
 from bowerbird.nn.sequences import SequenceModel, WindowConfig
 
 
@@ -54,3 +56,8 @@ class GRU4Rec(SequenceModel):
         state, _ = self.gru(dropout(self.embedded(item, time), share, training))
         found: Tensor = self.norm(self.out(dropout(state, share, training)))
         return found
+
+    def further(self, x: Tensor, read: int, state: Any) -> tuple[Tensor, Any, int]:
+        """Go on from the state after what was read."""
+        found, state = self.gru(x[:, read:], state)
+        return self.norm(self.out(found[:, -1])), state, size_of(state)

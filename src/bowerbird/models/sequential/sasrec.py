@@ -8,13 +8,16 @@ Shapes: B windows, L positions, I items, D embedding size.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from bowerbird.core import register
 from bowerbird.data import Schema
 from bowerbird.features import Windows
 from bowerbird.nn.attention import AttentionConfig, Reader
+from bowerbird.nn.memory import size_of
 from bowerbird.nn.sequences import SequenceModel
 
 
@@ -43,3 +46,9 @@ class SASRec(SequenceModel):
         """Return what each position (B, L) knows of its row up to there, (B, L, D)."""
         found: Tensor = self.reader(self.embedded(item, time), self.places(item))
         return found
+
+    def further(self, x: Tensor, read: int, state: Any) -> tuple[Tensor, Any, int]:
+        """Go on from the keys and values of what was read."""
+        place = torch.arange(read, x.shape[1], device=x.device)
+        found, state = self.reader.further(x[:, read:], place, state or [None] * self.config.blocks)
+        return found[:, -1], state, size_of(*(one for pair in state for one in pair))
