@@ -63,6 +63,29 @@ def test_every_event_but_the_first_is_foreseen_once(histories: list[list[int]], 
         assert torch.equal(one.weight, (one.target >= 0).sum(dim=1).float())
 
 
+@given(st.lists(st.lists(st.integers(0, 30), unique=True, max_size=23), min_size=1, max_size=12), st.integers(1, 9))
+def test_with_prefixes_every_event_has_a_row_of_what_came_before_it(histories: list[list[int]], length: int) -> None:
+    events = events_of(histories)
+    expected = sorted(
+        (f"u{place}", *map(str, items[max(0, n - length) : n]), str(items[n]))
+        for place, items in enumerate(histories)
+        for n in range(1, len(items))
+    )
+    if not expected:
+        return
+    batches, found = cutter(events, history_len=length, batch_size=5, prefixes=True), []
+    for one in steps(batches):
+        assert len(one) <= 5
+        assert one.weight.tolist() == [1.0] * len(one)
+        for user, item, target in zip(one.user, one.item, one.target, strict=True):
+            read = item[item >= 0]
+            assert (target[: len(read) - 1] == -1).all()
+            names = [events.item_ids[int(row)] for row in [*read, target[len(read) - 1]]]
+            found.append((events.user_ids[int(user)], *names))
+    assert sorted(found) == expected
+    assert batches.n_rows == len(expected)
+
+
 def test_a_long_history_keeps_its_last_window_whole() -> None:
     batches = cutter(events_of([list(range(12))]), history_len=5)
     rows = [row for one in steps(batches) for row in one.item.tolist()]
