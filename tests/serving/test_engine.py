@@ -399,6 +399,34 @@ def test_an_event_taken_back_while_a_version_comes_into_use_is_taken_back_in_it(
     assert not any(engine.view.people.deeds(f"unew{n}") for n in range(20))
 
 
+@pytest.mark.parametrize("put", [False, True])
+def test_going_back_loads_nothing_and_knows_what_happened_meanwhile(
+    two: Path, start: Start, monkeypatch: pytest.MonkeyPatch, put: bool
+) -> None:
+    engine = start()
+    do(engine, event(1, "i0", user_id="new"), event(2, "i2", user_id="new"), event(3, "i3", user_id="new"))
+    engine.promote("000002")
+    do(engine, event(4, "i4", user_id="new"))
+    engine.retract("e2")
+    if put:
+        engine.put_many("item", [("later", {}, True, None), ("i8", {}, False, None)], whole=True)
+        engine.tend()
+    monkeypatch.setattr("bowerbird.serving.engine.load", lambda *_, **__: pytest.fail("it was loaded again"))
+    engine.promote("000001")
+    body = ask(engine, user_id="new", k=WHOLE)
+    assert body["model_version"] == "000001"
+    assert {"i0", "i3", "i4"}.isdisjoint(ids(body))
+    assert "i2" in ids(body)
+    assert ("i8" in ids(body), "later" in ids(body)) == (not put, put)
+    counts = engine.view.tally.chosen[engine.view.rows(["i0", "i2", "i4"])]
+    monkeypatch.undo()
+    engine.close()
+    again = start(keep=False)
+    assert again.view.version == "000001"
+    assert again.view.tally.chosen[again.view.rows(["i0", "i2", "i4"])] == pytest.approx(counts)
+    assert ids(ask(again, user_id="new", k=WHOLE)) == ids(body)
+
+
 def test_a_broken_version_is_refused_and_the_old_one_answers(two: Path, start: Start) -> None:
     engine = start()
     weights = two / "bundles" / "000002" / bundles.WEIGHTS
@@ -453,7 +481,7 @@ def test_the_keeper_outlives_whatever_goes_wrong(
     engine = start(neighbours, keep=True)
     looked = threading.Semaphore(0)
 
-    def fail() -> None:
+    def fail(**_: object) -> None:
         looked.release()
         raise KeyError("something unforeseen")
 

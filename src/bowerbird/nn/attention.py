@@ -40,10 +40,13 @@ class AttentionConfig(WindowConfig):
         check(self.inner >= 1, "inner", self.inner, "must be 1 or more", try_instead=4)
 
 
-def linear(n_in: int, n_out: int) -> nn.Linear:
-    """Return a layer that begins small, so that what it is added to counts most at first."""
+def linear(n_in: int, n_out: int, *, both: bool) -> nn.Linear:
+    """Return a layer that begins small, so that what it is added to counts most at first.
+
+    What looks at `both` sides begins as large as what it is added to: a mask knows nothing but what layers bring it.
+    """
     layer = nn.Linear(n_in, n_out)
-    nn.init.normal_(layer.weight, std=SPREAD)
+    nn.init.xavier_normal_(layer.weight) if both else nn.init.normal_(layer.weight, std=SPREAD)
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -54,8 +57,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, *, both: bool = False) -> None:
         super().__init__()
         self.heads, self.both = heads, both
-        self.project = linear(dim, 3 * dim)  # queries, keys and values in one product
-        self.out = linear(dim, dim)
+        self.project = linear(dim, 3 * dim, both=both)  # queries, keys and values in one product
+        self.out = linear(dim, dim, both=both)
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return (B, L, D) for (B, L, D); `seen` (B, L) marks what is there, where that is not all."""
@@ -79,10 +82,11 @@ class Attention(nn.Module):
 class Feedforward(nn.Module):
     """Two linear layers with an activation between them, on each position by itself."""
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, config: AttentionConfig, *, both: bool = False) -> None:
         super().__init__()
         dim, inner = config.dim, config.inner * config.dim
-        self.wide, self.out, self.activation = linear(dim, inner), linear(inner, dim), ACTIVATIONS[config.activation]
+        self.wide, self.out = linear(dim, inner, both=both), linear(inner, dim, both=both)
+        self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, D) for (B, L, D)."""
@@ -96,7 +100,7 @@ class Block(nn.Module):
     def __init__(self, config: AttentionConfig, *, both: bool = False) -> None:
         super().__init__()
         dim, self.share = config.dim, config.dropout
-        self.attention, self.feed = Attention(dim, config.heads, both=both), Feedforward(config)
+        self.attention, self.feed = Attention(dim, config.heads, both=both), Feedforward(config, both=both)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:

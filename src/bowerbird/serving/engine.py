@@ -96,6 +96,7 @@ class Engine:
         self._tries = [0, 0]  # requests and failures since the last swap
         self._refused: str | None = None  # a version that was not fit to serve
         self._previous: str | None = None
+        self._before: tuple[View, int] | None = None  # what was in use before, and up to where the catalogue is in it
         self._stopping = threading.Event()
         self.view = self._made(rec, self._people(rec.log_offset))
         self._catch_up(self.view, self.log.end)
@@ -111,7 +112,7 @@ class Engine:
 
     # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _made(self, rec: Recommender, people: People) -> View:
+    def _made(self, rec: Recommender, people: People, scorer: Scorer | None = None) -> View:
         """Return a view of a recommender and of the catalogue as it is now, without the newest events."""
         last = self.catalogue.last  # users' documents count too
         for stored in self.catalogue.changes("item", self._followed):
@@ -144,7 +145,7 @@ class Engine:
             latest=_latest(table, since),
             content=None,
         )
-        scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
+        scorer = scorer or Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
         title = table["title"].cast(pl.String).to_arrow() if "title" in table.columns else None
         view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title)
         return self._with_boards(view)
@@ -238,10 +239,10 @@ class Engine:
         """Forget what followed from an event that was taken back, where it was followed."""
 
         def act() -> None:
-            view = self.view
-            if view.people.start <= offset < view.people.end:
-                view.people.take_back(event.user_id, event.session_id, offset)
-                self._count(view, event, -1.0)
+            for view in (self.view, *(() if self._before is None else self._before[:1])):
+                if view.people.start <= offset < view.people.end:
+                    view.people.take_back(event.user_id, event.session_id, offset)
+                    self._count(view, event, -1.0)
 
         self.database.between(act)
 
@@ -537,9 +538,13 @@ class Engine:
     def swap(self, version: str) -> None:
         """Take a published version into use; raises `BundleError` for one that is not fit to serve."""
         with self._changing:
-            rec = load(self.run, version=version, world=self.world)
-            view = self._made(rec, self._people(rec.log_offset))
-            self._prove(view)
+            old, followed = self.view, self._followed
+            view = self._kept(version)
+            if view is None:
+                self._before = None  # with the one that is made, two versions are held and no more
+                rec = load(self.run, version=version, world=self.world)
+                view = self._made(rec, self._people(rec.log_offset))
+                self._prove(view)
             self._catch_up(view, self.log.end)  # most of it, while events go on being committed
             view = self._with_boards(view)
 
@@ -549,8 +554,20 @@ class Engine:
                 self._previous, self._tries = None if previous == self._refused else previous, [0, 0]
 
             self._replace(view, take_over)
+            self._before = old, followed
         self.metrics.swap("taken")
         LOG.info("version %s is in use", version)
+
+    def _kept(self, version: str) -> View | None:
+        """Return the view that was in use before this one, where it is of that version: going back loads nothing."""
+        if self._before is None or self._before[0].recommender.version != version:
+            return None
+        view, followed = self._before
+        if followed == self._followed:
+            return view
+        fresh = self._made(view.recommender, view.people, view.scorer)  # the catalogue went on
+        fresh.tally.go_on(view.tally, fresh.row)
+        return fresh
 
     def promote(self, version: str) -> None:
         """Make a version the published one and take it into use; raises `BundleError` for one that is not fit."""
@@ -691,7 +708,7 @@ class Engine:
     def _renew(self) -> None:
         """Bring a changed catalogue into use: new items get rows, properties new values."""
         old = self.view
-        view = self._made(old.recommender, old.people)
+        view = self._made(old.recommender, old.people, old.scorer)
         self._replace(view, lambda: view.tally.go_on(old.tally, view.row))
 
 
