@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -235,6 +236,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asks says when it is over
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
