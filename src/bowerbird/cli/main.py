@@ -362,12 +362,14 @@ def update(
     from bowerbird.cli.versions import run_update
     from bowerbird.recommender import DataOptions
     from bowerbird.store.deeds import read_deeds
+    from bowerbird.store.schema import read_declared
 
     options = None
     if data is not None:
         options = DataOptions(path=data, user=user, item=item, time=time, event=event, items=items, root=data_root)
     read_log = None if data_dir is None else partial(read_deeds, data_dir)
-    raise typer.Exit(run_update(run, options, read_log=read_log, as_json=json))
+    read_types = None if data_dir is None else partial(read_declared, data_dir)
+    raise typer.Exit(run_update(run, options, read_log=read_log, read_types=read_types, as_json=json))
 
 
 @app.command()

@@ -30,6 +30,7 @@ from bowerbird.core import (
     World,
     torch_stream,
 )
+from bowerbird.data import EventType, declared
 from bowerbird.features import Context
 from bowerbird.pipeline import filters as filter_language
 from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
@@ -39,6 +40,7 @@ from bowerbird.pipeline.scenario import Scenario, shipped
 from bowerbird.pipeline.sources import Scorer, best
 from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
+from bowerbird.serving.bodies import MOST_KINDS
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.person import Person
 from bowerbird.serving.view import NEVER, PUBLISHED, Tally, View, item_table
@@ -50,6 +52,7 @@ from bowerbird.store.events import STEP, Appended, SqliteLog
 from bowerbird.store.keys import Keys
 from bowerbird.store.log import MERGE, SLATE, LogEvent
 from bowerbird.store.people import People
+from bowerbird.store.schema import Schemas
 
 LOG = logging.getLogger("bowerbird.engine")
 DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
@@ -79,7 +82,7 @@ class Engine:
         self.scenarios = {DEFAULT.name: DEFAULT, **(scenarios or shipped())}
         self.database = Database(data, world=self.world)
         self.log, self.catalogue, self.keys = SqliteLog(self.database), Catalogue(self.database), Keys(self.database)
-        self.answers = Answers(self.database)
+        self.answers, self.schemas = Answers(self.database), Schemas(self.database)
         self._items: dict[str, Stored] = {}
         self._followed = 0  # the last change of the catalogue that a view holds
         self._applied = threading.Condition()
@@ -105,8 +108,10 @@ class Engine:
 
     # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _made(self, rec: Recommender, people: People) -> View:
-        """Return a view of a recommender and of the catalogue as it is now, without the newest events."""
+    def _made(self, rec: Recommender, people: People, *, scorer: Scorer | None = None) -> View:
+        """Return a view of a recommender, the catalogue and the schema as they are now, without the newest events."""
+        told = self.schemas.current
+        rec = rec.knowing(declared(rec.schema.events, (EventType(**kind) for kind in told.events)))
         last = self.catalogue.last  # users' documents count too
         for stored in self.catalogue.changes("item", self._followed):
             self._items[str(stored.id)], last = stored, max(last, stored.change)
@@ -138,8 +143,10 @@ class Engine:
             latest=_latest(table, since),
             content=None,
         )
-        scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
-        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown)
+        if scorer is None:
+            scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
+        scorer = scorer.over(rec.ladder)
+        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, told)
         return self._with_boards(view)
 
     def _with_boards(self, view: View) -> View:
@@ -191,13 +198,10 @@ class Engine:
 
     def _count(self, view: View, event: LogEvent, sign: float) -> None:
         """Count an event that says something good of an item, or take it out of the count."""
-        kind = self._kinds(view.recommender).get(event.event)
+        kind = next((kind for kind in view.kinds if kind.name == event.event), None)
         if event.item_id is not None and kind is not None and kind.sign == "positive":
             row, weight = view.row(event.item_id), sign * kind.weight * event.weight
             view.tally.add(row, event.item_id, weight, event.time)
-
-    def _kinds(self, rec: Recommender) -> dict[str, Any]:
-        return {kind.name: kind for kind in rec.past.events}
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -628,6 +632,8 @@ class Engine:
         """Do once what the keeper does again and again."""
         with self._changing:
             self._follow_run()
+            if self.schemas.current.number != self.view.declared.number:
+                self._recount()
             if self.catalogue.last > self._followed:
                 self._renew()
         self.view.expire(self.world.now())
@@ -648,8 +654,39 @@ class Engine:
     def _renew(self) -> None:
         """Bring a changed catalogue into use: new items get rows, properties new values."""
         old = self.view
-        view = self._made(old.recommender, old.people)
+        view = self._made(old.recommender, old.people, scorer=old.scorer)
         self._replace(view, lambda: view.tally.go_on(old.tally, view.row))
+
+    # ── schema ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def declare(self, events: Sequence[Mapping[str, Any]], if_match: str | None) -> None:
+        """Put event types in force, in the place of those declared before, for the very next event and answer.
+
+        Raises `RequestError` for more types than can be told apart, and as `Schemas.put`.
+        """
+        with self._changing:
+            own = self.view.recommender.schema.events
+            n = len(declared(own, (EventType(**kind) for kind in events)))
+            if n > MOST_KINDS:
+                raise RequestError(f"that makes {n} event types; {MOST_KINDS} are the most. Leave some out.")
+            if self.schemas.put(events, if_match=if_match).number != self.view.declared.number:
+                self._recount()
+
+    def _recount(self) -> None:
+        """Bring other event types into use: what their events are worth is counted again, from the log."""
+        old = self.view
+        view, counted = self._made(old.recommender, old.people, scorer=old.scorer), old.people.start
+
+        def count() -> None:
+            nonlocal counted
+            end = self.log.end
+            for _, event in self.log.walk(counted, end, deeds=True):
+                self._count(view, event, 1.0)
+            counted = end
+
+        count()  # most of it, while events go on being committed
+        view = self._with_boards(view)
+        self._replace(view, count)
 
 
 def _indexed(vectors: Tensor, shaped: Tensor) -> Index | None:

@@ -128,7 +128,7 @@ def _trained_on(view: View, user_id: str) -> list[dict[str, Any]]:
     mine = order[offsets[user] : offsets[user + 1]]
     columns = {
         "item_id": [view.item_id(row) for row in past.item[mine].tolist()],
-        "event": [past.events[number].name for number in past.event[mine].tolist()],
+        "event": [view.kinds[number].name for number in past.event[mine].tolist()],
         "weight": past.weight[mine].tolist(),
     }
     if past.time is not None:
@@ -148,7 +148,7 @@ def sensible(engine: Engine, rows: Sequence[Any]) -> tuple[list[LogEvent], list[
     """Return the events that make sense, and for each of the others its place and what is wrong with it."""
     good: list[LogEvent] = []
     rejected: list[dict[str, Any]] = []
-    kinds = [kind.name for kind in engine.view.recommender.past.events]
+    kinds = [kind.name for kind in engine.view.kinds]
     now = engine.world.now()
     for place, row in enumerate(rows):
         try:

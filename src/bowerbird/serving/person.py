@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from bowerbird.data import EventType
 from bowerbird.features import Context, Ragged
 from bowerbird.pipeline.scenario import Scenario
 from bowerbird.serving.view import View
@@ -20,7 +19,7 @@ class Person:
 
     def __init__(self, view: View, scenario: Scenario, question: Mapping[str, Any]) -> None:
         self.view, self.scenario = view, scenario
-        self.kinds: tuple[EventType, ...] = view.recommender.past.events
+        self.kinds = view.kinds
         self.user, self.key, self.unknown = -1, None, 0
         self.posted = question.get("history") is not None
         if self.posted:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bowerbird.data import Interactions
+from bowerbird.data import EventType, Interactions
 from bowerbird.pipeline.answers import Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.sources import Scorer
 from bowerbird.recommender import Recommender
 from bowerbird.store.catalogue import Stored
 from bowerbird.store.people import People
+from bowerbird.store.schema import Declared
 
 PUBLISHED = "published_at"  # the property that says since when an item is there, seconds since 1970 UTC
 NEVER = np.iinfo(np.int64).max
@@ -91,11 +92,17 @@ class View:
     tally: Tally
     expires: np.ndarray  # int64 (I,): seconds since 1970 UTC after which an item is hidden
     shown: np.ndarray  # bool (I,): what the catalogue makes available, expired or not
+    declared: Declared  # with what the recommender's event types were merged
 
     @property
     def version(self) -> str:
         """The version of the model."""
         return self.recommender.version or "unsaved"
+
+    @property
+    def kinds(self) -> tuple[EventType, ...]:
+        """The event types: the model's own under what was declared of them, and new ones behind them."""
+        return self.recommender.past.events
 
     @property
     def n_known(self) -> int:
