@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from bowerbird.core import (
 )
 from bowerbird.data import EventType, declared
 from bowerbird.features import Context
+from bowerbird.features.content import ItemWords
 from bowerbird.pipeline import filters as filter_language
 from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
 from bowerbird.pipeline.live import LivePipeline
@@ -108,8 +110,11 @@ class Engine:
 
     # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _made(self, rec: Recommender, people: People, *, scorer: Scorer | None = None) -> View:
-        """Return a view of a recommender, the catalogue and the schema as they are now, without the newest events."""
+    def _made(self, rec: Recommender, people: People, *, old: View | None = None) -> View:
+        """Return a view of a recommender, the catalogue and the schema as they are now, without the newest events.
+
+        `old` is one of the same model, whose index and words are gone on with.
+        """
         told = self.schemas.current
         rec = rec.knowing(declared(rec.schema.events, (EventType(**kind) for kind in told.events)))
         last = self.catalogue.last  # users' documents count too
@@ -128,7 +133,7 @@ class Engine:
             expires[row] = NEVER if one.expires is None else one.expires
             if row >= len(rec.item_ids):
                 since[row] = one.since
-        past, tally = rec.past, Tally(n, now)
+        past, tally, words = rec.past, Tally(n, now), self._words(table, old)
         tally.add_past(past, rec.popularity.counts.cpu().numpy())
         if past.time is not None:
             first = np.full(len(rec.item_ids), np.inf)
@@ -141,13 +146,23 @@ class Engine:
             popular=np.zeros(0, np.int64),
             trending=np.zeros(0, np.int64),
             latest=_latest(table, since),
-            content=None,
+            content=None if words is None else words.likeness,
         )
-        if scorer is None:
+        if old is None:
             scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
-        scorer = scorer.over(rec.ladder)
-        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, told)
+        else:
+            scorer = old.scorer.over(rec.ladder)
+        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, told, last, words)
         return self._with_boards(view)
+
+    def _words(self, table: pl.DataFrame, old: View | None) -> ItemWords | None:
+        """Return what items say, where a scenario asks for content."""
+        if not any(source.name == "content" for one in self.scenarios.values() for source in one.sources):
+            return None
+        if old is None or old.words is None:
+            return ItemWords.of(table)
+        rows = old.rows([one.id for one in self.catalogue.changes("item", old.followed)])
+        return old.words.renewed(table, _known(rows))
 
     def _with_boards(self, view: View) -> View:
         """Return the view with boards as events have them now, and pipelines on top."""
@@ -301,6 +316,7 @@ class Engine:
             Asked(
                 context=person.context,
                 k=question.get("k") or scenario.k,
+                liked=None if view.words is None else person.liked,
                 seen=person.seen,
                 served=_known(view.rows([*served, *previous])),
                 exclude=_known(view.rows(question.get("exclude_items") or ())),
@@ -634,7 +650,7 @@ class Engine:
             self._follow_run()
             if self.schemas.current.number != self.view.declared.number:
                 self._recount()
-            if self.catalogue.last > self._followed:
+            if self.catalogue.last > self.view.followed:
                 self._renew()
         self.view.expire(self.world.now())
         self._shape_boards()
@@ -654,7 +670,7 @@ class Engine:
     def _renew(self) -> None:
         """Bring a changed catalogue into use: new items get rows, properties new values."""
         old = self.view
-        view = self._made(old.recommender, old.people, scorer=old.scorer)
+        view = self._made(old.recommender, old.people, old=old)
         self._replace(view, lambda: view.tally.go_on(old.tally, view.row))
 
     # ── schema ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -675,7 +691,7 @@ class Engine:
     def _recount(self) -> None:
         """Bring other event types into use: what their events are worth is counted again, from the log."""
         old = self.view
-        view, counted = self._made(old.recommender, old.people, scorer=old.scorer), old.people.start
+        view, counted = self._made(old.recommender, old.people, old=old), old.people.start
 
         def count() -> None:
             nonlocal counted

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from bowerbird.data import EventType, Interactions
+from bowerbird.features.content import ItemWords
 from bowerbird.pipeline.answers import Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.sources import Scorer
@@ -93,6 +94,8 @@ class View:
     expires: np.ndarray  # int64 (I,): seconds since 1970 UTC after which an item is hidden
     shown: np.ndarray  # bool (I,): what the catalogue makes available, expired or not
     declared: Declared  # with what the recommender's event types were merged
+    followed: int  # the last change of the catalogue that it holds
+    words: ItemWords | None  # what items say, where a scenario asks for it
 
     @property
     def version(self) -> str:
