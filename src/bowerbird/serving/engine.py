@@ -58,7 +58,6 @@ from bowerbird.store.schema import Schemas
 
 LOG = logging.getLogger("bowerbird.engine")
 DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
-AHEAD_S = 300  # how far the clock of whoever sends an event may be ahead of ours
 WAIT_S = 0.2  # for events that a request wants to see reflected
 REMEMBERED = 20_000  # slates that can be fetched before they are on the disk
 POLICY = "greedy"
