@@ -11,6 +11,7 @@ import typer
 
 import bowerbird
 from bowerbird.cli.data import Column, Format, Items, Json, Root, data_app
+from bowerbird.cli.importing import import_rows
 from bowerbird.cli.output import out, say, show_json, show_table
 from bowerbird.core import BowerbirdError, RequestError
 
@@ -370,6 +371,9 @@ def update(
     read_log = None if data_dir is None else partial(read_deeds, data_dir)
     read_types = None if data_dir is None else partial(read_declared, data_dir)
     raise typer.Exit(run_update(run, options, read_log=read_log, read_types=read_types, as_json=json))
+
+
+app.command("import")(import_rows)
 
 
 @app.command()
