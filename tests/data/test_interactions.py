@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bowerbird.core import ConfigError
 from bowerbird.core.ids import Ids
-from bowerbird.data import Edges, EventType, Interactions, Schema
+from bowerbird.data import Edges, EventType, Interactions, Schema, declared
 
 LIKE, VIEW, DISLIKE = EventType("like"), EventType("view", sign="neutral"), EventType("dislike", sign="negative")
 KINDS = (LIKE, VIEW, DISLIKE)
@@ -257,6 +257,22 @@ def test_even_users_have_even_items_only(even_odd: Interactions) -> None:
     users, items = even_odd.user_ids.names(even_odd.user), even_odd.item_ids.names(even_odd.item)
     assert ((users - items) % 2 == 0).all()
     assert len(even_odd.positives) == len(even_odd) == 200
+
+
+def test_other_types_give_the_same_rows_another_meaning() -> None:
+    events = table(["a", "a", "b"], ["x", "y", "x"], [1, 2, 3], event=np.array([0, 1, 1]), events=(LIKE, VIEW))
+    views, _ = events.by_user, events.signed_weight
+    other = events.meaning((EventType("like", sign="negative"), EventType("view", weight=3.0), EventType("wish")))
+    assert other.by_user is views
+    assert other.signed_weight.tolist() == [-1.0, 3.0, 3.0]
+    assert other.hides.tolist() == [True, True, True]
+    assert events.events == (LIKE, VIEW)
+
+
+def test_declared_types_take_the_places_of_their_names_and_new_ones_follow() -> None:
+    muted, wish = EventType("like", weight=0.0), EventType("wish")
+    assert declared((LIKE, VIEW), [wish, muted]) == (muted, VIEW, wish)
+    assert declared((LIKE, VIEW), []) == (LIKE, VIEW)
 
 
 def test_an_unknown_sign_is_answered_with_the_signs_there_are() -> None:

@@ -98,10 +98,24 @@ def test_pairs_without_the_given_event_are_left_out_and_counted() -> None:
 
 def test_what_counts_as_1_is_what_a_history_holds() -> None:
     log = events([(0, 1, 0)], SHOP)
-    assert Labels().chosen(log).tolist() == [False, True, True]  # type: ignore[union-attr]
-    assert Labels(label=("buy",)).chosen(log).tolist() == [False, False, True]  # type: ignore[union-attr]
-    assert Labels(label=("cart", "buy"), given="view").chosen(log) is None
-    assert Labels().chosen(events([(0, 1, 0)], (EventType("click"),))) is None
+    assert Labels().chosen(log.events).tolist() == [False, True, True]  # type: ignore[union-attr]
+    assert Labels(label=("buy",)).chosen(log.events).tolist() == [False, False, True]  # type: ignore[union-attr]
+    assert Labels(label=("cart", "buy"), given="view").chosen(log.events) is None
+    assert Labels().chosen((EventType("click"),)) is None
+
+
+def test_a_label_goes_on_to_mean_what_it_meant_when_other_types_come() -> None:
+    later = (*SHOP, EventType("wish"), EventType("return", sign="negative"))
+    assert Labels().chosen(later, SHOP).tolist() == [False, True, True, True, False]  # type: ignore[union-attr]
+    assert Labels(label=("buy",)).chosen(later, SHOP).tolist() == [False, False, True, False, False]  # type: ignore[union-attr]
+    rated = (EventType("rate"), EventType("like"))
+    assert Labels().chosen((*rated, *later), rated).tolist() == [False, True, *[False] * 5]  # type: ignore[union-attr]
+    one = (EventType("click"),)
+    assert Labels().chosen((*one, *later), one) is None
+    rows, _ = Labels(negatives=1).rows(
+        events([(0, 1, 0), (1, 2, 1)], (*one, EventType("return", sign="negative"))), trained=one
+    )
+    assert rows.labels.tolist() == [[1], [0]]  # of what was chosen and what was drawn, as before
 
 
 LOGS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=30)

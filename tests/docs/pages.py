@@ -235,6 +235,7 @@ class Reader:
                 for word in words
                 for one in (sorted(map(str, Path().glob(word))) if "*" in word and " " not in word else [word])
             ]
+            words = [self._here(word) for word in words]
             assert self._bowerbird(words) == told(said, "exits with", 0), line
 
     def _export(self, setting: str) -> None:

@@ -42,6 +42,7 @@ from bowerbird.serving import (
     control,
     events,
     gate,
+    intake,
     jobs,
     once,
     problems,
@@ -185,7 +186,9 @@ def test_every_refusal_is_in_the_page_of_the_server() -> None:
     usual = [(400, "invalid_request"), (404, "not_found"), (405, "method_not_allowed")]
     for status, code in (*own, *usual, *((status, code) for _, status, code in STATUS)):
         assert f"| {status} | `{code}` |" in page, (status, code)
-    for code in re.findall(r'"code": "(\w+)"', inspect.getsource(events)):
+    codes = re.findall(r'"code": "(\w+)"', inspect.getsource(intake))
+    assert len(codes) == 3
+    for code in codes:
         assert f"| `{code}` |" in page, code
 
 

@@ -255,6 +255,66 @@ def test_a_ranker_that_reads_the_request_is_not_updated() -> None:
         update(rec, news())
 
 
+# ── event types that were declared since ──────────────────────────────────────────────────────────────────────────
+
+WISH, BLOCK = EventType("wish", weight=0.5, hides=False), EventType("block", sign="negative")
+
+
+def declared_news() -> pl.DataFrame:
+    """Return news of which every other event is a wish, and one of the last a block."""
+    table = news().with_columns(event=pl.Series(["interaction", "wish"] * 100)[: len(news())])
+    return table.with_columns(event=pl.when(pl.int_range(len(table)) == len(table) - 3).then(pl.lit("block"))
+                              .otherwise("event"))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_types_that_were_declared_since_are_learnt_and_kept(name: str, tmp_path: Path) -> None:
+    old, table = fitted(name), declared_news()
+    with pytest.raises(DataError, match=r'of the type "block", which the model does not know. Declare the type'):
+        update(old, table)
+    found = update(old, table, kinds=[WISH, BLOCK], options=UpdateOptions(tolerance=1.0))
+    rec = found.recommender
+    assert found.accepted, found.reason
+    assert rec.past.events == (*old.past.events, WISH, BLOCK) == rec.schema.events
+    assert len(rec.past) == len(old.past) + len(table)
+    assert len(old.past.events) == 1
+    if rec.stage is not None:  # a label means what it meant: items are drawn against what was chosen
+        assert rec.stage.table.counts is None
+        assert rec.stage.training_rows(rec.past)[1].labels.mean() == pytest.approx(0.2, abs=0.05)
+    rec.save(tmp_path)
+    again = bb.load(tmp_path, options=QUIET, moments=True)
+    assert slates(again).equals(slates(rec))
+    if again.stage is not None:
+        assert again.stage.kinds == old.past.events
+    twice = update(again, likes(range(30, 60), 2, 90_000).with_columns(event=pl.lit("wish")))
+    assert len(twice.recommender.past.events) == 3
+
+
+def test_a_closed_form_is_that_of_everything_in_its_new_meaning() -> None:
+    muted = EventType("interaction", weight=3.0, hides=False)
+    new = update(fitted("popularity"), declared_news(), kinds=[muted, WISH, BLOCK]).recommender
+    past = fitted("popularity").past
+    item = int(past.item[0])
+    people = len(past.positives.user[past.positives.item == item])
+    assert new.past.events[0] == muted
+    assert new.model.counts[item] >= 3 * people
+
+
+def test_another_meaning_changes_what_is_hidden_and_what_is_popular_and_nothing_of_the_model() -> None:
+    rec = fitted("ease")
+    other = rec.knowing((EventType("interaction", weight=2.0, hides=False), WISH))
+    assert rec.knowing(rec.past.events) is rec
+    assert torch.equal(other.popularity.counts, 2 * rec.popularity.counts)
+    assert other.model is rec.model
+    seen = set(rec.past.item_ids.names(rec.past.item[rec.past.user == 0]))
+    assert seen.isdisjoint(rec.recommend([rec.user_ids[0]], k=ITEMS).ids[0])
+    assert seen <= set(other.recommend([rec.user_ids[0]], k=ITEMS).ids[0])
+    assert other.past.by_user is rec.past.by_user
+    back = other.knowing(rec.past.events)
+    assert torch.equal(back.popularity.counts, rec.popularity.counts)
+    assert slates(back).equals(slates(rec))
+
+
 # ── the gate ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

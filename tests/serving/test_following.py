@@ -25,9 +25,16 @@ happened = st.builds(
     st.integers(0, 5),
     st.integers(0, 3),
     st.sampled_from(ITEMS),
-    st.sampled_from(["like", "look", "dislike"]),
+    st.sampled_from(["like", "look", "dislike", "wish"]),
     st.sampled_from([0.0, 0.1, 1.0, 3.0]),
     st.integers(0, 100_000),
+)
+meant = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["wish", "look"]),
+        "weight": st.sampled_from([0.5, 2.0]),
+        "sign": st.sampled_from(["positive", "neutral", "negative"]),
+    }
 )
 steps = st.one_of(
     st.tuples(st.just("take"), st.lists(happened, min_size=1, max_size=4)),
@@ -35,6 +42,7 @@ steps = st.one_of(
     st.tuples(st.just("merge"), st.tuples(st.sampled_from("st"), st.sampled_from(["u1", "new"]))),
     st.tuples(st.just("put"), st.none()),
     st.tuples(st.just("slate"), st.integers(0, 3)),
+    st.tuples(st.just("declare"), st.lists(meant, unique_by=lambda kind: kind["name"], max_size=2)),
 )
 
 
@@ -79,6 +87,8 @@ def test_memory_equals_a_recount_of_the_log(neighbours: Recommender, script: lis
                     live.catalogue.put("item", "later", {})
                     live.tend()
                     follower.tend()
+                elif what == "declare":
+                    live.declare(given_, None)
                 else:
                     live.recommend({**PEOPLE[given_], "k": 3}, f"slate{number}")
                     live.take([]).result()

@@ -11,6 +11,7 @@ import typer
 
 import bowerbird
 from bowerbird.cli.data import Column, Format, Items, Json, Root, data_app
+from bowerbird.cli.importing import import_rows
 from bowerbird.cli.output import out, say, show_json, show_table
 from bowerbird.core import BowerbirdError, RequestError
 
@@ -364,12 +365,17 @@ def update(
     from bowerbird.cli.versions import run_update
     from bowerbird.recommender import DataOptions
     from bowerbird.store.deeds import read_deeds
+    from bowerbird.store.schema import read_declared
 
     options = None
     if data is not None:
         options = DataOptions(path=data, user=user, item=item, time=time, event=event, items=items, root=data_root)
     read_log = None if data_dir is None else partial(read_deeds, data_dir)
-    raise typer.Exit(run_update(run, options, read_log=read_log, as_json=json))
+    read_types = None if data_dir is None else partial(read_declared, data_dir)
+    raise typer.Exit(run_update(run, options, read_log=read_log, read_types=read_types, as_json=json))
+
+
+app.command("import")(import_rows)
 
 
 @app.command()

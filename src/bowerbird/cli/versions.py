@@ -3,7 +3,7 @@
 Exit statuses of `update`: 0 published, 3 refused because it is worse, 4 nothing new.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,9 @@ PUBLISHED, REFUSED, NOTHING_NEW = 0, 3, 4
 ROWS = "rows"  # what `bundles.kind_of` says of a predictor, which has no histories
 
 ReadLog = Callable[[int], tuple[pl.DataFrame, int]]  # offset → events since, in the columns of `update`, and the end
+ReadTypes = Callable[
+    [], Sequence[Mapping[str, Any]]
+]  # event types that were declared since, as `store.schema` has them
 
 
 def run_update(
@@ -28,6 +31,7 @@ def run_update(
     data: "DataOptions | None" = None,
     *,
     read_log: ReadLog | None = None,
+    read_types: ReadTypes | None = None,
     options: "UpdateOptions | None" = None,
     as_json: bool = False,
     world: World | None = None,
@@ -36,6 +40,7 @@ def run_update(
 
     A log is read from the version's offset on; its reader leaves out what is no event of a user with an item.
     """
+    from bowerbird.data import EventType
     from bowerbird.recommender import load, update
     from bowerbird.recommender.pasts import table_of
     from bowerbird.recommender.update import unseen
@@ -57,7 +62,8 @@ def run_update(
         reason = "there is no event that this version does not know"
         show_json(document | {"accepted": False, "reason": reason}) if as_json else say(f"{run}: {reason}")
         return NOTHING_NEW
-    found = update(rec, events, options=options, items=items, world=world)
+    kinds = [EventType(**kind) for kind in read_types()] if read_types else []  # after the log: none can be newer
+    found = update(rec, events, options=options, items=items, kinds=kinds, world=world)
     version = found.recommender.save(run, log_offset=end) if found.accepted else None
     if as_json:
         told = {

@@ -2,7 +2,7 @@
 
 from bowerbird.data.conversion import convert
 from bowerbird.data.description import Description, describe
-from bowerbird.data.interactions import Edges, EventType, Interactions, PairTable, Schema
+from bowerbird.data.interactions import Edges, EventType, Interactions, PairTable, Schema, declared
 from bowerbird.data.labels import Labels
 from bowerbird.data.named import REGISTRY, NamedData, get, load, load_rows, load_split
 from bowerbird.data.readers import read
@@ -25,6 +25,7 @@ __all__ = [
     "Schema",
     "Split",
     "convert",
+    "declared",
     "describe",
     "get",
     "given_rows",

@@ -6,7 +6,7 @@ Shapes: E events, U users, I items.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -35,6 +35,11 @@ class EventType:
         meant = closest(str(self.sign), SIGNS) or "positive"
         check(self.sign in SIGNS, "sign", self.sign, f"must be one of {allowed}", try_instead=meant)
         check(self.weight >= 0, "weight", self.weight, "must be 0 or more", try_instead=1.0)
+
+
+def declared(kinds: Iterable[EventType], told: Iterable[EventType]) -> tuple[EventType, ...]:
+    """Return event types with those that were declared since in the places of their names, new ones behind them."""
+    return tuple({kind.name: kind for kind in (*kinds, *told)}.values())
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,14 @@ class Interactions:
             time=None if self.time is None else self.time[keep],
             extra=None if self.extra is None else self.extra[np.arange(len(self))[keep]],
         )
+
+    def meaning(self, events: tuple[EventType, ...]) -> "Interactions":
+        """Return the same rows under other event types, of which each code of `event` has one."""
+        other = replace(self, events=events)
+        for name in ("by_user", "by_item"):  # kept: types have no say in them
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     def head_ids(self, n_users: int, n_items: int) -> "Interactions":
         """Return the same events with only the first `n_users` and `n_items` ids; all events must fit."""

@@ -3,13 +3,14 @@
 Shapes: E events, N rows, T labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from bowerbird.core import ConfigError, check, did_you_mean, numpy_stream
-from bowerbird.data.interactions import Interactions
+from bowerbird.data.interactions import EventType, Interactions
 from bowerbird.data.rows import Rows
 
 USUAL = "like"  # the event that counts as 1 where several are good
@@ -36,10 +37,18 @@ class Labels:
         check(bool(named), "label", self.label, "must be one event, unless given names the event of the rows")
         check(not self.given or bool(self.label), "label", self.label, "must name what may follow", try_instead="buy")
 
-    def rows(self, events: Interactions, *, past: Interactions | None = None, seed: int = 0) -> tuple[Rows, np.ndarray]:
+    def rows(
+        self,
+        events: Interactions,
+        *,
+        past: Interactions | None = None,
+        trained: Sequence[EventType] | None = None,
+        seed: int = 0,
+    ) -> tuple[Rows, np.ndarray]:
         """Return labelled rows, and the event that each is made of (N,).
 
-        `past` are earlier events, whose items are no negatives either. Raises `ConfigError` for an unknown type.
+        `past` are earlier events, whose items are no negatives either; `trained` as of `chosen`. Raises `ConfigError`
+        for an unknown type.
         """
         names = [kind.name for kind in events.events]
         for name in (*self.label, *([self.given] if self.given else [])):
@@ -49,7 +58,7 @@ class Labels:
             place = np.flatnonzero(events.event == names.index(self.given))
             follows = [_followed(events, place, names.index(name)) for name in self.label]
             return _rows(events, place, events.item[place], np.stack(follows, axis=1), self.label)
-        chosen = self.chosen(events)
+        chosen = self.chosen(events.events, trained)
         if chosen is not None:
             place = np.arange(len(events))
             return _rows(events, place, events.item, chosen[events.event][:, None], self.label or ("label",))
@@ -67,17 +76,20 @@ class Labels:
         asked = np.isin(events.event, [names.index(name) for name in self.label])
         return len(np.setdiff1d(key[asked], key[events.event == names.index(self.given)]))
 
-    def chosen(self, events: Interactions) -> np.ndarray | None:
-        """Return which event types count as 1, bool; None where all do, or each for a label of its own."""
+    def chosen(self, kinds: Sequence[EventType], trained: Sequence[EventType] | None = None) -> np.ndarray | None:
+        """Return which event types count as 1, bool; None where all good ones do, or each for a label of its own.
+
+        `trained` are the types by which that was decided, where others came later: a label means what it meant.
+        """
         if self.given:
             return None
-        names = [kind.name for kind in events.events]
+        names, first = [kind.name for kind in kinds], kinds if trained is None else trained
         if self.label:
             return np.array([name == self.label[0] for name in names])
-        positive = np.array([kind.sign == "positive" for kind in events.events])
-        if not positive.all():
-            return positive
-        return np.array([name == USUAL for name in names]) if USUAL in names and len(names) > 1 else None
+        if any(kind.sign != "positive" for kind in first):
+            return np.array([kind.sign == "positive" for kind in kinds])
+        usual = len(first) > 1 and USUAL in [kind.name for kind in first]
+        return np.array([name == USUAL for name in names]) if usual else None
 
 
 def _rows(

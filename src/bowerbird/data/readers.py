@@ -104,7 +104,7 @@ def interpret(
     events = attempt(_events, frame, found.get("event"), event_types)
     others = attempt(_typed_extra, frame, rest, table)
     tables = {
-        key: attempt(_side_table, given, key[:-1])
+        key: attempt(side_table, given, key[:-1])
         for key in ("items", "users")
         if (given := sides.get(key) if sides.get(key) is not None else table.sides.get(key)) is not None
     }
@@ -321,7 +321,7 @@ def _events(
     return codes.to_numpy(), tuple(declared.get(name) or EventType(name) for name in names)
 
 
-def _side_table(given: Any, role: str) -> pl.DataFrame:
+def side_table(given: Any, role: str) -> pl.DataFrame:
     """Return an item or user table with its id column first and a title column named so; texts get their types."""
     table = given if isinstance(given, Table) else open_table(given)
     frame = table.columns(table.names)

@@ -54,6 +54,7 @@ class Asked:
 
     context: Context  # B = 1
     k: int
+    liked: np.ndarray | None = None  # the items chosen last, new ones too; None: those of the context
     seen: np.ndarray = field(default_factory=NONE.copy)  # hidden by what the person did
     served: np.ndarray = field(default_factory=NONE.copy)  # hidden since shown lately
     exclude: np.ndarray = field(default_factory=NONE.copy)  # hidden by the request
@@ -64,6 +65,14 @@ class Asked:
     diversity: float | None = None  # instead of the scenario's
     explain: bool = False  # count what each filter removed
     seed: int = 0
+
+    @property
+    def past(self) -> np.ndarray:
+        """What content is to be like, int64."""
+        if self.liked is not None and self.context.seeds is None:
+            return self.liked
+        rows: np.ndarray = self.context.asked.positive[1].cpu().numpy()
+        return rows
 
 
 @dataclass(frozen=True)

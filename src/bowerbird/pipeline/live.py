@@ -374,8 +374,8 @@ class LivePipeline:
             self._note_rung(work, rung)
         elif name == "similar":
             scores = self.scorer.likeness(context)
-        elif self.shelf.content is not None and len(past := context.asked.positive[1]):
-            scores = torch.tensor(self.shelf.content(past.cpu().numpy()))[None]
+        elif self.shelf.content is not None and len(past := work.asked.past):
+            scores = torch.tensor(self.shelf.content(past))[None]
         if scores is None:
             return Found(name, NONE, np.zeros(0, np.float32), source.weight)
         return Found(name, *best(scores, work.allowed, n, draw), source.weight)

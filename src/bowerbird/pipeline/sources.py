@@ -6,6 +6,7 @@ Shapes: I items, K of them known to the model (the first rows), E events, n cand
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,12 @@ class Scorer:
             self._vectors, self._hidden = vectors, None if bool(shaped.all()) else ~shaped
             if indexed is not None:
                 self.taste, self.kinship = indexed(vectors, shaped), indexed(self.unit, shaped)
+
+    def over(self, ladder: Ladder) -> "Scorer":
+        """Return this scorer, its indexes too, for a ladder with the same first rung."""
+        other = copy(self)
+        other.ladder = ladder
+        return other
 
     def scores(self, context: Context) -> tuple[Tensor, int]:
         """Return scores (1, K), the caller's to overwrite, and the rung that gave them, −1 for none."""

@@ -60,7 +60,7 @@ def load(
     schema = Schema(sizes["n_users"], sizes["n_items"], kinds, tuple(sizes["relations"]))
     stage = None
     if manifest.get("ranking"):  # bundles of 0.1.0 have none
-        stage = TwoStage.of(manifest["ranking"], bundle.tensors, bundle.tables["vocabulary"], options)
+        stage = TwoStage.of(manifest["ranking"], bundle.tensors, bundle.tables["vocabulary"], options, kinds)
     rec = Recommender(
         config, replace(past, origin=manifest["origin"]), run=options, schema=schema,
         ranking=stage.options if stage else None, world=world,

@@ -6,6 +6,7 @@ Shapes: B requests, I items, k places.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ from bowerbird.core import (
     numpy_stream,
 )
 from bowerbird.core.ids import Ids
-from bowerbird.data import Holdout, Interactions, Rows, Schema
+from bowerbird.data import EventType, Holdout, Interactions, Rows, Schema
 from bowerbird.evaluation import Health, evaluate
 from bowerbird.evaluation import health as health_of
 from bowerbird.evaluation.metrics import parse
@@ -113,6 +114,28 @@ class Recommender:
     def scores(self, context: Context) -> Tensor:
         """Return scores for all items (B, I), the caller's to overwrite; a ranker only scores its candidates."""
         return self.pipeline.scores(context, self.run.seed)
+
+    def knowing(self, kinds: tuple[EventType, ...]) -> "Recommender":
+        """Return this recommender under other event types, the first of which have the names of its own.
+
+        What a type hides and says counts from now on; the model stays as it was trained until it learns again.
+        """
+        old, other = self.past.events, copy(self)
+        if kinds == old:
+            return self
+        other.past = self.past.meaning(kinds)
+        other.__dict__.pop("_people", None)
+        if [(kind.weight, kind.sign) for kind in kinds[: len(old)]] != [(kind.weight, kind.sign) for kind in old]:
+            other.popularity = Popularity(PopularityConfig(), self.schema).to(self.device)
+            other.popularity.fit(other.past, numpy_stream(self.run.seed, "popularity"))
+            other.ladder = Ladder({"model": self.model, "popularity": other.popularity})
+        other.pipeline = Pipeline(
+            other.ladder, self.past.n_items, [kind.hides for kind in kinds], policy=self.pipeline.policy,
+            world=self.pipeline.world,
+        )  # fmt: skip
+        if self.stage is not None:
+            other.take(self.stage.knowing(kinds))
+        return other
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,7 +23,7 @@ from bowerbird.core import (
     entry_of,
     lookup,
 )
-from bowerbird.data import Holdout, Interactions, Labels, Rows
+from bowerbird.data import EventType, Holdout, Interactions, Labels, Rows
 from bowerbird.features import Column, Context, Encoded, Encoder, FeatureTable, infer
 from bowerbird.features.columns import read_columns
 from bowerbird.features.fields import PARTS
@@ -90,8 +90,11 @@ class RankingOptions:
 class TwoStage:
     """A ranker, the columns of everyone and everything it knows, and how rows are made for it."""
 
-    def __init__(self, ranking: Ranking, table: FeatureTable, options: RankingOptions) -> None:
-        self.ranking, self.table, self.options = ranking, table.to(ranking.device), options
+    def __init__(
+        self, ranking: Ranking, table: FeatureTable, options: RankingOptions, kinds: tuple[EventType, ...]
+    ) -> None:
+        """`kinds` are the event types of training: they decided what a label means."""
+        self.ranking, self.table, self.options, self.kinds = ranking, table.to(ranking.device), options, kinds
 
     @classmethod
     def fit(
@@ -110,7 +113,7 @@ class TwoStage:
         if not len(rows):
             raise DataError(f'there is no event "{options.given}", whose events are the rows. Name another with given.')
         encoder, table = _tables(past, rows, options)
-        made = cls(Ranking(config, encoder, run), table, options)
+        made = cls(Ranking(config, encoder, run), table, options, past.events)
         train = made._joined(rows, past, event)
         later = None if valid is None else made.rows(valid)[0]
         fingerprint = f"{past.fingerprint} {options.labels}"
@@ -131,11 +134,17 @@ class TwoStage:
         ranking.model.load_state_dict(self.ranking.model.state_dict())
         ranking.calibration, ranking.training = self.ranking.calibration, self.ranking.training
         user, item = (_longer(encoder, part, getattr(self.table, part), tables[part]) for part in ("user", "item"))
-        return TwoStage(ranking, replace(self.table, user=user, item=item), self.options)
+        table = replace(self.table, user=user, item=item)
+        return TwoStage(ranking, table, self.options, self.kinds).knowing(past.events)
+
+    def knowing(self, kinds: tuple[EventType, ...]) -> "TwoStage":
+        """Return this stage for histories of these event types, the first of which have the names of its own."""
+        table = replace(self.table, counts=_counts(self.options, kinds, self.kinds))
+        return TwoStage(self.ranking, table, self.options, self.kinds)
 
     def learn_on(self, past: Interactions, which: np.ndarray, epochs: int) -> None:
         """Train the ranker on with the rows of some events of `past`, bool (E,), each with the history before it."""
-        rows, event = self.options.labels.rows(past, seed=self.ranking.run.seed)
+        rows, event = self.options.labels.rows(past, trained=self.kinds, seed=self.ranking.run.seed)
         kept = which[event]
         chosen = self.ranking.training
         if kept.any():
@@ -152,12 +161,14 @@ class TwoStage:
 
     def training_rows(self, past: Interactions) -> tuple[JoinedRows, Rows]:
         """Return the events of `past` as the rows that training saw, each with the history before it."""
-        rows, event = self.options.labels.rows(past, seed=self.ranking.run.seed)
+        rows, event = self.options.labels.rows(past, trained=self.kinds, seed=self.ranking.run.seed)
         return self._joined(rows, past, event), rows
 
     def rows(self, holdout: Holdout) -> tuple[JoinedRows, Rows]:
         """Return what users did after a cut, as rows with the histories that they had at the cut."""
-        rows, _ = self.options.labels.rows(holdout.targets, past=holdout.known, seed=self.ranking.run.seed)
+        rows, _ = self.options.labels.rows(
+            holdout.targets, past=holdout.known, trained=self.kinds, seed=self.ranking.run.seed
+        )
         return self._joined(rows, holdout.known), rows
 
     def rank(self, context: Context, candidates: Tensor) -> Tensor:
@@ -178,6 +189,7 @@ class TwoStage:
         return self.ranking.document | {
             "options": kept,
             "retriever": {"model": entry_of(retriever).name, "config": asdict(retriever)},
+            "events": [asdict(kind) for kind in self.kinds],
         }
 
     @property
@@ -195,16 +207,25 @@ class TwoStage:
 
     @classmethod
     def of(
-        cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], vocabulary: pl.DataFrame, run: RunOptions
+        cls,
+        document: Mapping[str, Any],
+        tensors: Mapping[str, np.ndarray],
+        vocabulary: pl.DataFrame,
+        run: RunOptions,
+        kinds: tuple[EventType, ...],
     ) -> "TwoStage":
-        """Return what `document`, `tensors` and the encoder's vocabulary were made from."""
+        """Return what `document`, `tensors` and the encoder's vocabulary were made from; `kinds` are those of the past,
+        which older documents mean by theirs.
+        """
         ranking = Ranking.of(document, tensors, vocabulary, run)
         kept = {key: torch.from_numpy(one) for key, one in tensors.items()}
         user, item, request = (
             Encoded(kept[f"{part}.code"], kept.get(f"{part}.value"), kept[f"{part}.vector"]) for part in PARTS
         )
         table = FeatureTable(ranking.encoder.schema, user, item, request, kept.get("counts"))
-        return cls(ranking, table, options_of(document, ranking.encoder.columns))
+        if "events" in document:
+            kinds = tuple(EventType(**kind) for kind in document["events"])
+        return cls(ranking, table, options_of(document, ranking.encoder.columns), kinds)
 
 
 def options_of(document: Mapping[str, Any], columns: Mapping[str, tuple[Column, ...]]) -> RankingOptions:
@@ -239,6 +260,11 @@ def _tables(past: Interactions, rows: Rows, options: RankingOptions) -> tuple[En
     user, item = (encoder.encode(pl.concat([parts[part], nobody[part]]), part) for part in ("user", "item"))
     request = encoder.encode(nobody["request"], "request")
     encoder.counts.clear()  # of the row of nobody, and of training itself
-    chosen = options.labels.chosen(past)
-    counts = None if chosen is None else torch.from_numpy(chosen)
+    counts = _counts(options, past.events, past.events)
     return encoder, FeatureTable(encoder.schema, user, item, request, counts)
+
+
+def _counts(options: RankingOptions, kinds: tuple[EventType, ...], trained: tuple[EventType, ...]) -> Tensor | None:
+    """Return which event types a history is made of, bool (event types,); None for all that are positive."""
+    chosen = options.labels.chosen(kinds, trained)
+    return None if chosen is None else torch.from_numpy(chosen)

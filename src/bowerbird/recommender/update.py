@@ -9,6 +9,7 @@ The newest events are held out first, and the old and the new model foresee them
 the same way.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import polars as pl
 import torch
 
 from bowerbird.core import ConfigError, DataError, ScoreError, TrainedConfig, World, check, entry_of, numpy_stream
-from bowerbird.data import Interactions, later
+from bowerbird.data import EventType, Interactions, declared, later
 from bowerbird.evaluation import compare, evaluate
 from bowerbird.recommender.pasts import table_of
 from bowerbird.recommender.recommender import Recommender
@@ -65,17 +66,20 @@ def update(
     *,
     options: UpdateOptions | None = None,
     items: pl.DataFrame | None = None,
+    kinds: Sequence[EventType] = (),
     world: World | None = None,
 ) -> Update:
     """Return what `rec` becomes with new events; `rec` itself stays as it is.
 
     `events` has columns user_id and item_id, in the caller's ids, and event, weight and time as far as the past has
-    them. `items` describes new items, its ids in the first column. The moments of the optimiser are those that
-    `load(…, moments=True)` brings; without them they start at 0. Raises `DataError` for events that cannot be
-    learnt, `KeyboardInterrupt` where somebody stops it.
+    them. `items` describes new items, its ids in the first column. `kinds` are event types that were declared since,
+    new ones or old ones with another meaning. The moments of the optimiser are those that `load(…, moments=True)`
+    brings; without them they start at 0. Raises `DataError` for events that cannot be learnt, `KeyboardInterrupt`
+    where somebody stops it.
     """
     options, world = options or UpdateOptions(), world or rec.pipeline.world
-    started = world.monotonic()
+    started, as_it_was = world.monotonic(), rec
+    rec = rec.knowing(declared(rec.past.events, kinds))
     new = _read(rec.past, events)
     held = min(max(int(options.holdout * len(new)), LEAST), len(new) // 2) if options.holdout else 0
     order = np.arange(len(new))
@@ -92,7 +96,7 @@ def update(
         if before is not None:
             reason = f"{METRIC} on the {held:,} newest events went from {before:.4f} to {after:.4f}"
     return Update(
-        recommender=candidate if accepted else rec,
+        recommender=candidate if accepted else as_it_was,
         accepted=accepted,
         reason=reason,
         before=before,
@@ -137,7 +141,8 @@ def _read(past: Interactions, events: pl.DataFrame) -> Interactions:
     if strange:
         raise DataError(
             f'{(events["event"] == strange[0]).sum():,} events are of the type "{strange[0]}", which the model does '
-            f"not know. Leave them out, or train it again. It knows: {', '.join(kinds)}."
+            f"not know. Declare the type (PUT /v1/schema of a server), leave them out, or train it again. It knows: "
+            f"{', '.join(kinds)}."
         )
     return Interactions.of(
         events["user_id"],
@@ -198,7 +203,7 @@ def _learnt(rec: Recommender, whole: Interactions, is_new: np.ndarray, options: 
         rec.config,
         whole,
         run=replace(rec.run, checkpoint=""),
-        schema=replace(rec.schema, n_users=whole.n_users, n_items=whole.n_items),
+        schema=replace(rec.schema, n_users=whole.n_users, n_items=whole.n_items, events=whole.events),
         ranking=rec.ranking,
         policy=rec.pipeline.policy,
         world=rec.pipeline.world,

@@ -14,14 +14,17 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from bowerbird.core.ids import MAX_ID_BYTES, clean
 from bowerbird.store import catalogue
+from bowerbird.store.log import MERGE, SLATE
 
 MOST_PLACES, LONGEST_HISTORY, MOST_EXCLUDED = 1000, 10_000, 100_000
 MOST_EVENTS, MOST_ROWS, MOST_AT_ONCE = 1000, 10_000, 100
+MOST_KINDS = 255  # of event: their numbers are bytes
 LARGEST = 2**63 - 1
 BRANCHES = re.compile(r"int|str|constrained-.*|function-.*")  # which kind of id was tried: no part of the document
 
@@ -242,6 +245,38 @@ class Merge(Strict):
     """The session whose events become the user's."""
 
     session_id: Id
+
+
+class EventTypeBody(Strict):
+    """What one kind of event means."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean)]
+    weight: Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e6)] = 1.0
+    sign: Literal["positive", "neutral", "negative"] = "positive"
+    hides: bool = True
+    phrase: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean)] = "chose"
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name in (SLATE, MERGE):
+            raise ValueError(f"{name} is what the server calls events of its own")
+        return name
+
+
+class SchemaAsked(Strict):
+    """The event types to be declared, all of them, each once."""
+
+    events: Annotated[list[EventTypeBody], Field(max_length=MOST_KINDS)]
+
+    @field_validator("events")
+    @classmethod
+    def _once(cls, events: list[EventTypeBody]) -> list[EventTypeBody]:
+        names = [one.name for one in events]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is declared twice")
+        return events
 
 
 class JobAsked(Strict):

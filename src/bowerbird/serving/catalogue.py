@@ -1,18 +1,20 @@
 """The catalogue: what is known of items and users, changed while the server runs."""
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from enum import Enum
 from typing import Annotated, Any
 
+import polars as pl
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
-from bowerbird.core import DataError, RequestError, UnknownItemError
+from bowerbird.core import UnknownItemError
 from bowerbird.serving.access import guarded
-from bowerbird.serving.bodies import Id, ItemDocument, ItemPatch, PathId, Row, Rows, first_wrong
+from bowerbird.serving.bodies import Id, ItemDocument, ItemPatch, PathId, Rows, SchemaAsked
 from bowerbird.serving.engine import Engine
+from bowerbird.serving.intake import put_rows
 from bowerbird.serving.problems import described
+from bowerbird.serving.view import View
 from bowerbird.store.catalogue import KINDS, Kind, Stored
 
 router = APIRouter(prefix="/v1", responses=described(400, 401, 403, 404, 412, 422, 503, 507))
@@ -25,15 +27,32 @@ def _engine(request: Request) -> Engine:
 
 
 @router.get("/schema", tags=["catalogue"], dependencies=guarded("catalog:read"))
-def schema(request: Request) -> dict[str, Any]:
-    """Return the event types and the properties of items that filters may name."""
-    view = _engine(request).view
-    kinds = view.recommender.past.events
-    names = ("name", "weight", "sign", "hides", "phrase")
-    return {
-        "events": [{name: getattr(kind, name) for name in names} for kind in kinds],
-        "items": {name: str(dtype) for name, dtype in view.shelf.items.schema.items()},
+def schema(request: Request) -> JSONResponse:
+    """Return the event types, which of them were declared, and the columns of items, which filters may name."""
+    return _schema(_engine(request).view)
+
+
+@router.put("/schema", tags=["catalogue"], dependencies=guarded("catalog:write"))
+def declare(request: Request, asked: SchemaAsked, if_match: IfMatch = None) -> JSONResponse:
+    """Declare event types in the place of those declared before; types of the model stay, whether named or not."""
+    engine = _engine(request)
+    engine.declare([one.model_dump() for one in asked.events], if_match)
+    return _schema(engine.view)
+
+
+def _schema(view: View) -> JSONResponse:
+    users = view.recommender.past.users
+    told = {
+        "events": [asdict(kind) for kind in view.kinds],
+        "declared": [kind["name"] for kind in view.declared.events],
+        "items": _types(view.shelf.items),
+        "users": {} if users is None else _types(users),
     }
+    return JSONResponse(told, headers={"ETag": view.declared.etag})
+
+
+def _types(table: pl.DataFrame) -> dict[str, str]:
+    return {name: str(dtype) for name, dtype in table.schema.items()}
 
 
 def _paths(kind: Kind) -> None:
@@ -87,30 +106,6 @@ def _paths(kind: Kind) -> None:
         """Take a document away; an item that is deleted is shown to nobody."""
         _engine(request).delete(kind, document_id, if_match)
         return Response(status_code=204)
-
-
-def put_rows(
-    engine: Engine, kind: Kind, rows: Sequence[Any], *, whole: bool = False
-) -> tuple[list[Stored], list[dict[str, Any]]]:
-    """Return what was kept of rows, and for each of the others its place and what is wrong with it.
-
-    With `whole`, raises `RequestError` where one is wrong.
-    """
-    good: dict[int, Row] = {}
-    rejected: list[dict[str, Any]] = []
-    for place, row in enumerate(rows):
-        try:
-            good[place] = Row.model_validate(row)
-        except ValidationError as error:
-            rejected.append({"index": place, **first_wrong(error)})
-    if whole and rejected:
-        raise RequestError(f"row {rejected[0]['index']}: {rejected[0]['detail']}. Nothing was kept.")
-    outcomes = engine.put_many(kind, [one.stored for one in good.values()], whole=whole)
-    kept = [one for one in outcomes if isinstance(one, Stored)]
-    for place, one in zip(good, outcomes, strict=True):
-        if isinstance(one, DataError):
-            rejected.append({"index": place, "pointer": "/properties", "detail": str(one)})
-    return kept, sorted(rejected, key=lambda one: int(one["index"]))
 
 
 def _shown(one: Stored) -> dict[str, Any]:

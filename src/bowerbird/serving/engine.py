@@ -31,6 +31,9 @@ from bowerbird.core import (
     World,
     torch_stream,
 )
+from bowerbird.data import EventType, declared
+from bowerbird.features import Context
+from bowerbird.features.content import ItemWords
 from bowerbird.pipeline import filters as filter_language
 from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
 from bowerbird.pipeline.live import LivePipeline
@@ -39,6 +42,7 @@ from bowerbird.pipeline.scenario import Scenario, shipped
 from bowerbird.pipeline.sources import Scorer, of_board
 from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
+from bowerbird.serving.bodies import MOST_KINDS
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.person import Person
 from bowerbird.serving.view import NEVER, PUBLISHED, Tally, View, item_table
@@ -51,10 +55,10 @@ from bowerbird.store.following import Following
 from bowerbird.store.keys import Keys
 from bowerbird.store.log import MERGE, SLATE, LogEvent
 from bowerbird.store.people import People
+from bowerbird.store.schema import Schemas
 
 LOG = logging.getLogger("bowerbird.engine")
 DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
-AHEAD_S = 300  # how far the clock of whoever sends an event may be ahead of ours
 WAIT_S = 0.2  # for events that a request wants to see reflected
 KEEP_S, BOARDS_EVERY = 0.5, 4  # how often the keeper looks, and in which of its turns boards are shaped anew
 LOOK_S = 0.005  # between two looks for them at what another process writes
@@ -84,7 +88,7 @@ class Engine:
         self.scenarios = {DEFAULT.name: DEFAULT, **(scenarios or shipped())}
         self.database = Following(data, world=self.world) if follow else Database(data, world=self.world)
         self.log, self.catalogue, self.keys = SqliteLog(self.database), Catalogue(self.database), Keys(self.database)
-        self.answers = Answers(self.database)
+        self.answers, self.schemas = Answers(self.database), Schemas(self.database)
         self._items: dict[str, Stored] = {}
         self._followed = 0  # the last change of the catalogue that a view holds
         self._heeded = self.catalogue.last  # the last one that `look` obeyed
@@ -96,7 +100,7 @@ class Engine:
         self._tries = [0, 0]  # requests and failures since the last swap
         self._refused: str | None = None  # a version that was not fit to serve
         self._previous: str | None = None
-        self._before: tuple[View, int] | None = None  # what was in use before, and up to where the catalogue is in it
+        self._before: View | None = None  # what was in use before
         self._stopping = threading.Event()
         self.view = self._made(rec, self._people(rec.log_offset))
         self._catch_up(self.view, self.log.end)
@@ -112,8 +116,13 @@ class Engine:
 
     # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _made(self, rec: Recommender, people: People, scorer: Scorer | None = None) -> View:
-        """Return a view of a recommender and of the catalogue as it is now, without the newest events."""
+    def _made(self, rec: Recommender, people: People, *, old: View | None = None) -> View:
+        """Return a view of a recommender, the catalogue and the schema as they are now, without the newest events.
+
+        `old` is one of the same model, whose index and words are gone on with.
+        """
+        told = self.schemas.current
+        rec = rec.knowing(declared(rec.schema.events, (EventType(**kind) for kind in told.events)))
         last = self.catalogue.last  # users' documents count too
         for stored in self.catalogue.changes("item", self._followed):
             self._items[str(stored.id)], last = stored, max(last, stored.change)
@@ -130,7 +139,7 @@ class Engine:
             expires[row] = NEVER if one.expires is None else one.expires
             if row >= len(rec.item_ids):
                 since[row] = one.since
-        past, tally = rec.past, Tally(n, now)
+        past, tally, words = rec.past, Tally(n, now), self._words(table, old)
         tally.add_past(past, rec.popularity.counts.cpu().numpy())
         if past.time is not None:
             first = np.full(len(rec.item_ids), np.inf)
@@ -143,12 +152,24 @@ class Engine:
             popular=np.zeros(0, np.int64),
             trending=np.zeros(0, np.int64),
             latest=_latest(table, since),
-            content=None,
+            content=None if words is None else words.likeness,
         )
-        scorer = scorer or Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
+        if old is None:
+            scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
+        else:
+            scorer = old.scorer.over(rec.ladder)
         title = table["title"].cast(pl.String).to_arrow() if "title" in table.columns else None
-        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title)
+        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title, told, last, words)
         return self._with_boards(view)
+
+    def _words(self, table: pl.DataFrame, old: View | None) -> ItemWords | None:
+        """Return what items say, where a scenario asks for content."""
+        if not any(source.name == "content" for one in self.scenarios.values() for source in one.sources):
+            return None
+        if old is None or old.words is None:
+            return ItemWords.of(table)
+        rows = old.rows([one.id for one in self.catalogue.changes("item", old.followed)])
+        return old.words.renewed(table, _known(rows))
 
     def _with_boards(self, view: View) -> View:
         """Return the view with boards as events have them now, and pipelines on top."""
@@ -199,13 +220,10 @@ class Engine:
 
     def _count(self, view: View, event: LogEvent, sign: float) -> None:
         """Count an event that says something good of an item, or take it out of the count."""
-        kind = self._kinds(view.recommender).get(event.event)
+        kind = next((kind for kind in view.kinds if kind.name == event.event), None)
         if event.item_id is not None and kind is not None and kind.sign == "positive":
             row, weight = view.row(event.item_id), sign * kind.weight * event.weight
             view.tally.add(row, event.item_id, weight, event.time)
-
-    def _kinds(self, rec: Recommender) -> dict[str, Any]:
-        return {kind.name: kind for kind in rec.past.events}
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -239,7 +257,7 @@ class Engine:
         """Forget what followed from an event that was taken back, where it was followed."""
 
         def act() -> None:
-            for view in (self.view, *(() if self._before is None else self._before[:1])):
+            for view in filter(None, (self.view, self._before)):
                 if view.people.start <= offset < view.people.end:
                     view.people.take_back(event.user_id, event.session_id, offset)
                     self._count(view, event, -1.0)
@@ -260,6 +278,10 @@ class Engine:
             if last > self._heeded:
                 self.heed("item", self._heeded)
                 self._heeded = last
+        if self.schemas.current.number != self.view.declared.number:
+            with self._changing:
+                if self.schemas.current.number != self.view.declared.number:
+                    self._recount()
 
     def wait_for(self, offset: int | None) -> bool:
         """Wait a little until events up to an offset are reflected; return whether they are."""
@@ -334,6 +356,7 @@ class Engine:
             Asked(
                 context=person.context,
                 k=question.get("k") or scenario.k,
+                liked=None if view.words is None else person.liked,
                 seen=person.seen,
                 served=_known(view.rows([*served, *previous])),
                 exclude=_known(view.rows(question.get("exclude_items") or ())),
@@ -538,8 +561,7 @@ class Engine:
     def swap(self, version: str) -> None:
         """Take a published version into use; raises `BundleError` for one that is not fit to serve."""
         with self._changing:
-            old, followed = self.view, self._followed
-            view = self._kept(version)
+            old, view = self.view, self._kept(version)
             if view is None:
                 self._before = None  # with the one that is made, two versions are held and no more
                 rec = load(self.run, version=version, world=self.world)
@@ -554,19 +576,24 @@ class Engine:
                 self._previous, self._tries = None if previous == self._refused else previous, [0, 0]
 
             self._replace(view, take_over)
-            self._before = old, followed
+            self._before = old
         self.metrics.swap("taken")
         LOG.info("version %s is in use", version)
 
     def _kept(self, version: str) -> View | None:
         """Return the view that was in use before this one, where it is of that version: going back loads nothing."""
-        if self._before is None or self._before[0].recommender.version != version:
+        view = self._before
+        if view is None or view.recommender.version != version:
             return None
-        view, followed = self._before
-        if followed == self._followed:
+        declared_now = self.schemas.current.number
+        if (view.followed, view.declared.number) == (self.catalogue.last, declared_now):
             return view
-        fresh = self._made(view.recommender, view.people, view.scorer)  # the catalogue went on
-        fresh.tally.go_on(view.tally, fresh.row)
+        fresh = self._made(view.recommender, view.people, old=view)  # catalogue or schema went on
+        if view.declared.number == declared_now:
+            fresh.tally.go_on(view.tally, fresh.row)
+        else:
+            for _, event in self.log.walk(view.people.start, view.people.end, deeds=True):
+                self._count(fresh, event, 1.0)
         return fresh
 
     def promote(self, version: str) -> None:
@@ -582,7 +609,7 @@ class Engine:
         def take_over() -> None:
             before()
             with self._building:
-                view.obey(self.catalogue.changes("item", self._followed), self.world.now())
+                view.obey(self.catalogue.changes("item", view.followed), self.world.now())
                 self.view = view
 
         self.database.between(take_over)
@@ -687,7 +714,9 @@ class Engine:
         self.look()
         with self._changing:
             self._follow_run()
-            if self.catalogue.last > self._followed:
+            if self.schemas.current.number != self.view.declared.number:
+                self._recount()
+            if self.catalogue.last > self.view.followed:
                 self._renew()
         self.view.expire(self.world.now())
         if boards:
@@ -708,8 +737,39 @@ class Engine:
     def _renew(self) -> None:
         """Bring a changed catalogue into use: new items get rows, properties new values."""
         old = self.view
-        view = self._made(old.recommender, old.people, old.scorer)
+        view = self._made(old.recommender, old.people, old=old)
         self._replace(view, lambda: view.tally.go_on(old.tally, view.row))
+
+    # ── schema ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def declare(self, events: Sequence[Mapping[str, Any]], if_match: str | None) -> None:
+        """Put event types in force, in the place of those declared before, for the very next event and answer.
+
+        Raises `RequestError` for more types than can be told apart, and as `Schemas.put`.
+        """
+        with self._changing:
+            own = self.view.recommender.schema.events
+            n = len(declared(own, (EventType(**kind) for kind in events)))
+            if n > MOST_KINDS:
+                raise RequestError(f"that makes {n} event types; {MOST_KINDS} are the most. Leave some out.")
+            if self.schemas.put(events, if_match=if_match).number != self.view.declared.number:
+                self._recount()
+
+    def _recount(self) -> None:
+        """Bring other event types into use: what their events are worth is counted again, from the log."""
+        old = self.view
+        view, counted = self._made(old.recommender, old.people, old=old), old.people.start
+
+        def count() -> None:
+            nonlocal counted
+            end = self.log.end
+            for _, event in self.log.walk(counted, end, deeds=True):
+                self._count(view, event, 1.0)
+            counted = end
+
+        count()  # most of it, while events go on being committed
+        view = self._with_boards(view)
+        self._replace(view, count)
 
 
 def _indexed(vectors: Tensor, shaped: Tensor) -> Index | None:

@@ -1,25 +1,23 @@
 """Events: what people did, kept before it is acknowledged."""
 
 import asyncio
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
-from bowerbird.core import did_you_mean
 from bowerbird.core.ids import MAX_ID_BYTES
 from bowerbird.serving.access import guarded
-from bowerbird.serving.bodies import LARGEST, EventBody, Events, Id, Merge, PathId, Taken, first_wrong
-from bowerbird.serving.engine import AHEAD_S, Engine
+from bowerbird.serving.bodies import LARGEST, Events, Id, Merge, PathId, Taken
+from bowerbird.serving.engine import Engine
+from bowerbird.serving.intake import sensible
 from bowerbird.serving.problems import Refusal, described
 from bowerbird.serving.quick import QuickRoute, body_of, quick
 from bowerbird.serving.view import View
 from bowerbird.store.events import STEP, Appended, SqliteLog
-from bowerbird.store.log import MERGE, SLATE, LogEvent
+from bowerbird.store.log import MERGE, LogEvent
 
 router = APIRouter(
     prefix="/v1", tags=["events"], route_class=QuickRoute, responses=described(400, 401, 403, 404, 422, 503, 507)
@@ -33,7 +31,7 @@ PATIENCE_S = 10.0  # for the disk
 async def take(request: Request, asked: Events) -> JSONResponse:
     """Keep events. With `ack` durable the answer comes when they are on the disk; queued does not wait for it."""
     engine: Engine = request.app.state.engine
-    good, rejected = sensible(engine, asked.events)
+    good, rejected = sensible(asked.events, engine.view.kinds, engine.world.now())
     offset, fresh, duplicates = None, len(good), 0
     if good:
         kept = engine.take(good)
@@ -49,7 +47,8 @@ async def take(request: Request, asked: Events) -> JSONResponse:
 @router.post("/events:validate", dependencies=guarded("events:write"))
 def validate(request: Request, asked: Events) -> Taken:
     """Say what would be rejected, and keep nothing."""
-    good, rejected = sensible(request.app.state.engine, asked.events)
+    engine: Engine = request.app.state.engine
+    good, rejected = sensible(asked.events, engine.view.kinds, engine.world.now())
     return Taken(accepted=len(good), duplicates=0, rejected=rejected, offset=None)
 
 
@@ -132,7 +131,7 @@ def _trained_on(view: View, user_id: str) -> list[dict[str, Any]]:
     mine = order[offsets[user] : offsets[user + 1]]
     columns = {
         "item_id": [view.item_id(row) for row in past.item[mine].tolist()],
-        "event": [past.events[number].name for number in past.event[mine].tolist()],
+        "event": [view.kinds[number].name for number in past.event[mine].tolist()],
         "weight": past.weight[mine].tolist(),
     }
     if past.time is not None:
@@ -146,46 +145,3 @@ async def _kept(coming: Future[Appended]) -> Appended:
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(coming)), PATIENCE_S)
     except TimeoutError:
         raise Refusal(503, "slow_disk", "The disk takes long. Send the same events again: none counts twice.") from None
-
-
-def sensible(engine: Engine, rows: Sequence[Any]) -> tuple[list[LogEvent], list[dict[str, Any]]]:
-    """Return the events that make sense, and for each of the others its place and what is wrong with it."""
-    good: list[LogEvent] = []
-    rejected: list[dict[str, Any]] = []
-    kinds = [kind.name for kind in engine.view.recommender.past.events]
-    now = engine.world.now()
-    for place, row in enumerate(rows):
-        try:
-            one = EventBody.model_validate(row)
-        except ValidationError as error:
-            rejected.append({"index": place, "code": "invalid", **first_wrong(error)})
-            continue
-        if one.event not in kinds or one.event in (SLATE, MERGE):
-            said = f'no event is named "{one.event}".{did_you_mean(one.event, kinds)} Known: {", ".join(kinds)}.'
-            rejected.append({"index": place, "code": "unknown_event", "pointer": "/event", "detail": said})
-        elif (one.user_id is None) == (one.session_id is None):
-            said = "send one of user_id and session_id"
-            rejected.append({"index": place, "code": "nobody", "pointer": "/user_id", "detail": said})
-        else:
-            good.append(_event_of(one, now))
-    return good, rejected
-
-
-def _event_of(one: EventBody, now: int) -> LogEvent:
-    """Return what the log keeps; a time that lies far ahead of ours is now, and the one that was sent is kept too."""
-    context = dict(one.context or {})
-    time = now if one.time is None else one.time
-    if time > now + AHEAD_S:
-        context["sent_time"], time = time, now
-    return LogEvent(
-        event_id=one.event_id,
-        event=one.event,
-        user_id=one.user_id,
-        item_id=one.item_id,
-        time=time,
-        weight=one.weight,
-        session_id=None if one.session_id is None else str(one.session_id),
-        request_id=one.request_id,
-        context=json.dumps(context, ensure_ascii=False) if context else None,
-        position=one.position,
-    )

@@ -14,16 +14,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from bowerbird.core import RequestError, UnknownItemError
-from bowerbird.serving.catalogue import put_rows
 from bowerbird.serving.engine import Engine
-from bowerbird.serving.events import sensible
+from bowerbird.serving.intake import Rejected, json_lines, put_rows, sensible, take_in
 from bowerbird.store import backups
 from bowerbird.store.catalogue import Kind
 from bowerbird.store.database import Database
@@ -147,28 +146,19 @@ class Jobs:
 
     def _import(self, job: Job) -> str:
         """Take in a file of JSON lines. Rows that are wrong are counted, and the first of them is told."""
-        keep = self._keep_events if job.what == "events" else self._keep_documents
-        wrong, first = 0, ""
-        with open(self._folder("imports", str(job.file)), encoding="utf-8") as file:
-            lines = enumerate(file, 1)
-            while part := list(islice(lines, AT_ONCE)):
-                rejected = keep(job, [_parsed(line) for _, line in part])
-                if rejected and not wrong:
-                    place = int(rejected[0]["index"])
-                    first = f"; line {part[place][0]}: {rejected[0]['detail']}"
-                wrong += len(rejected)
-                self._step(job, len(part) - len(rejected))
-        return f"{job.done:,} rows kept, {wrong:,} wrong{first}"
+        sink = self._keep_events if job.what == "events" else partial(self._keep_documents, KIND_OF[str(job.what)])
+        lines = json_lines(self._folder("imports", str(job.file)))
+        done = take_in(lines, sink, at_once=AT_ONCE, after=lambda rows: self._step(job, rows))
+        first = f"; line {done.told[0]['row'] + 1}: {done.told[0]['detail']}" if done.told else ""
+        return f"{done.kept:,} rows kept, {done.rejected:,} wrong{first}"
 
-    def _keep_events(self, job: Job, rows: list[Any]) -> list[dict[str, Any]]:
-        """Keep the events that make sense; return what is wrong with each of the others, by its place."""
-        good, rejected = sensible(self.engine, rows)
-        self.engine.take(good).result()
-        return rejected
+    def _keep_events(self, rows: list[Any]) -> tuple[int, list[Rejected]]:
+        good, rejected = sensible(rows, self.engine.view.kinds, self.world.now())
+        return self.engine.take(good).result().duplicates, rejected
 
-    def _keep_documents(self, job: Job, rows: list[Any]) -> list[dict[str, Any]]:
-        """Keep the documents that make sense; return what is wrong with each of the others, by its place."""
-        return put_rows(self.engine, KIND_OF[str(job.what)], rows)[1]
+    def _keep_documents(self, kind: Kind, rows: list[Any]) -> tuple[int, list[Rejected]]:
+        kept, rejected = put_rows(self.engine, kind, rows)
+        return sum(not one.created for one in kept), rejected
 
     def _export(self, job: Job) -> str:
         """Write everything of one kind: events as Parquet, documents as JSON lines."""
@@ -222,11 +212,3 @@ class Jobs:
         if process.returncode not in (0, 3, 4):
             raise RequestError(f"the update failed: {err.strip().splitlines()[-1] if err.strip() else out}")
         return out.strip().splitlines()[-1] if out.strip() else ""
-
-
-def _parsed(line: str) -> Any:
-    """Return the document of a line; None, which is no row, where it is no JSON."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from bowerbird.data import EventType
 from bowerbird.features import Context, Ragged
 from bowerbird.pipeline.scenario import Scenario
 from bowerbird.serving.view import View
 
+LIKED = 10  # items by whose words others are found: the wish of these days, not the taste of years
 SIGNS = {"positive": 1.0, "neutral": 0.0, "negative": -1.0}
 
 
@@ -20,7 +20,7 @@ class Person:
 
     def __init__(self, view: View, scenario: Scenario, question: Mapping[str, Any]) -> None:
         self.view, self.scenario = view, scenario
-        self.kinds: tuple[EventType, ...] = view.recommender.past.events
+        self.kinds = view.kinds
         self.user, self.key, self.unknown = -1, None, 0
         self.posted = question.get("history") is not None
         if self.posted:
@@ -96,6 +96,15 @@ class Person:
         else:
             hides = np.array([kind.name in self.scenario.hides for kind in self.kinds])
         rows: np.ndarray = self.item[hides[self.event]].astype(np.int64)
+        return rows
+
+    @cached_property
+    def liked(self) -> np.ndarray:
+        """Rows of the last few items of which the last word was a good one, newest last, int64: new ones too."""
+        said = np.flatnonzero(self.weight)  # neutral events say nothing
+        _, back = np.unique(self.item[said][::-1], return_index=True)
+        said = said[np.sort(len(said) - 1 - back)]
+        rows: np.ndarray = self.item[said[self.weight[said] > 0]][-LIKED:].astype(np.int64)
         return rows
 
     def did(self, event: str | None, since: int | None) -> np.ndarray:

@@ -14,13 +14,16 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from bowerbird.data import Interactions
+from bowerbird.data import EventType, Interactions
+from bowerbird.features.content import ItemWords
 from bowerbird.pipeline.answers import Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.sources import Scorer
 from bowerbird.recommender import Recommender
+from bowerbird.serving.properties import column_of
 from bowerbird.store.catalogue import Stored
 from bowerbird.store.people import People
+from bowerbird.store.schema import Declared
 
 PUBLISHED = "published_at"  # the property that says since when an item is there, seconds since 1970 UTC
 NEVER = np.iinfo(np.int64).max
@@ -93,11 +96,19 @@ class View:
     expires: np.ndarray  # int64 (I,): seconds since 1970 UTC after which an item is hidden
     shown: np.ndarray  # bool (I,): what the catalogue makes available, expired or not
     title: pa.Array | None  # of items, texts: a value costs a twentieth of what it costs out of a column of Polars
+    declared: Declared  # with what the recommender's event types were merged
+    followed: int  # the last change of the catalogue that it holds
+    words: ItemWords | None  # what items say, where a scenario asks for it
 
     @property
     def version(self) -> str:
         """The version of the model."""
         return self.recommender.version or "unsaved"
+
+    @property
+    def kinds(self) -> tuple[EventType, ...]:
+        """The event types: the model's own under what was declared of them, and new ones behind them."""
+        return self.recommender.past.events
 
     @property
     def n_known(self) -> int:
@@ -180,19 +191,14 @@ def item_table(rec: Recommender, documents: Sequence[Stored]) -> tuple[pl.DataFr
 
 
 def _column(table: pl.DataFrame, name: str, told: Sequence[Stored], rows: Sequence[int]) -> pl.Series:
-    """Return a column with what documents say of it; numbers that meet texts become texts."""
+    """Return a column with what documents say of it."""
     said = [one.properties[name] for one in told if name in one.properties]
     where = [row for one, row in zip(told, rows, strict=True) if name in one.properties]
-    old = table[name] if name in table.columns else None
-    if old is not None and old.dtype == pl.String:
-        said = ["|".join(map(str, one)) if isinstance(one, list) else one if one is None else str(one) for one in said]
-    new = pl.Series(name, said, strict=False)
-    if old is None or old.dtype == pl.Null:
-        old = pl.Series(name, [None], dtype=new.dtype).new_from_index(0, len(table))
-    elif new.dtype != old.dtype and new.dtype != pl.Null:
-        common = pl.Float64 if new.dtype.is_numeric() and old.dtype.is_numeric() else pl.String
-        old, new = old.cast(common), new.cast(common, strict=False)
-    whole = pl.concat([old, new.cast(old.dtype, strict=False)])
+    old = table[name] if name in table.columns else pl.Series(name, [None]).new_from_index(0, len(table))
+    kind = pl.Float64() if name == PUBLISHED and old.dtype == pl.Null else old.dtype  # that one is read by the server
+    new = column_of(said, name, kind)
+    wider = pl.Float64 if pl.Float64 in (old.dtype, new.dtype) else new.dtype
+    whole = pl.concat([old.cast(wider), new.cast(wider)])
     pick = np.arange(len(table))
     pick[where] = len(table) + np.arange(len(where))
     return whole.gather(pick)

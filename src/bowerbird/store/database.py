@@ -7,8 +7,8 @@ that at once. Everyone else reads, through connections that cannot write.
     DATA/bowerbird.db, with -wal and -shm beside it while it is open
     DATA/lock
 
-What the tables hold is for the modules that use them: `store.events`, `store.catalogue`, `store.keys` and
-`store.answers`.
+What the tables hold is for the modules that use them: `store.events`, `store.catalogue`, `store.schema`, `store.keys`
+and `store.answers`.
 """
 
 import sqlite3
@@ -64,6 +64,13 @@ MIGRATIONS = (  # each makes the tables of one version into those of the next; o
         time INTEGER NOT NULL
     );
     CREATE INDEX answers_by_time ON answers (time);
+    """,
+    """
+    CREATE TABLE schemas (
+        number INTEGER PRIMARY KEY,  -- of the change; the last one is in force
+        time INTEGER NOT NULL,
+        events TEXT NOT NULL  -- the event types that were declared, as JSON
+    );
     """,
 )
 

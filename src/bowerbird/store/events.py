@@ -15,7 +15,7 @@ import polars as pl
 
 from bowerbird.store.database import Database
 from bowerbird.store.following import Following
-from bowerbird.store.log import SLATE, LogEvent
+from bowerbird.store.log import MERGE, SLATE, LogEvent
 
 AT_ONCE = 50_000  # rows that are Python's before they are the frame's
 STEP = 1_000  # rows of one step of a walk
@@ -83,9 +83,13 @@ class SqliteLog:
         with self._database.reader() as connection:
             return read(connection, start, stop)
 
-    def walk(self, start: int = 0, stop: int = LAST) -> Iterator[tuple[int, LogEvent]]:
-        """Yield offsets and events from offset `start`, and before `stop`, without what was retracted or erased."""
-        while start < stop and (found := self._found("number > ? AND number <= ?", (start, stop), STEP)):
+    def walk(self, start: int = 0, stop: int = LAST, *, deeds: bool = False) -> Iterator[tuple[int, LogEvent]]:
+        """Yield offsets and events from offset `start`, and before `stop`, without what was retracted or erased.
+
+        With `deeds`, what the server noted itself, answers and merges, is left out too.
+        """
+        where = "number > ? AND number <= ?" + (f" AND event NOT IN ('{SLATE}', '{MERGE}')" if deeds else "")
+        while start < stop and (found := self._found(where, (start, stop), STEP)):
             yield from found
             start = found[-1][0] + 1
 
