@@ -32,7 +32,6 @@ from bowerbird.core import (
     torch_stream,
 )
 from bowerbird.data import EventType, declared
-from bowerbird.features import Context
 from bowerbird.features.content import ItemWords
 from bowerbird.pipeline import filters as filter_language
 from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
