@@ -1,6 +1,5 @@
 """`bowerbird serve`: a banner, then the HTTP API; keys, backups and restoring, which need no running server."""
 
-import gc
 import ipaddress
 import logging
 import sys
@@ -31,7 +30,7 @@ def run_server(
 
     from bowerbird.pipeline.scenario import known_scenarios
     from bowerbird.serving import Engine, create_app
-    from bowerbird.serving.workers import Workers
+    from bowerbird.serving.workers import Workers, settle
 
     loopback = host == "localhost" or _is_loopback(host)
     torch.set_num_threads(1)  # requests share the cores; within one there is too little to divide
@@ -52,8 +51,7 @@ def run_server(
     except BaseException:
         engine.close()
         raise
-    gc.collect()
-    gc.freeze()  # what was loaded stays: looking through it again and again would stop requests for 0.3 seconds
+    settle()
     base = f"http://{host}:{port}"
     say(f" serves {engine.view.recommender!r}", mark="\n[bold]bowerbird[/]")
     say(f"  recommendations  {base}/v1/recommendations    documentation  {base}/docs")
