@@ -183,3 +183,11 @@ def test_who_did_something_new_is_answered_from_the_history() -> None:
     assert Two().own(context).tolist() == [False, True, True]  # a dislike alone says too little to start anew from
     assert Two().own(replace(context, news=None)).tolist() == [True, True, True]
     assert context.take(torch.tensor([2, 0])).news is not None
+
+
+def test_a_lone_request_is_answered_as_among_others_and_by_the_vectors_of_now() -> None:
+    items, prior = torch.randn(9, 4), torch.randn(4)
+    one, two = Ragged.of([[1, 5, 7]]), Ragged.of([[1, 5, 7], [2]])
+    torch.testing.assert_close(ridge(one, items, prior, 0.3), ridge(two, items, prior, 0.3)[:1])
+    items.mul_(3)  # what was kept of them is of no use any more
+    torch.testing.assert_close(ridge(one, items, prior, 0.3), ridge(two, items.clone(), prior, 0.3)[:1])

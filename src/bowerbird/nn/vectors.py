@@ -107,8 +107,13 @@ def ridge(history: Ragged, items: Tensor, prior: Tensor, l2: float) -> Tensor:
     times the mean squared length of an item vector, so that it means the same at every scale.
     """
     dim = items.shape[1]
-    strength = l2 * items.square().mean() * dim
+    strength = l2 * _mean_square(items) * dim
     request, item = history.positive
+    if len(history) == 1:  # the usual request
+        chosen = items.index_select(0, item)
+        left = strength * torch.eye(dim, device=items.device) + chosen.T @ chosen
+        alone: Tensor = torch.linalg.solve(left, chosen.sum(dim=0) + strength * prior)
+        return alone[None]
     left = (strength * torch.eye(dim, device=items.device)).reshape(1, -1).repeat(len(history), 1)
     size = max(1, OUTER_NUMBERS // dim**2)
     for start in range(0, len(item), size):
@@ -118,6 +123,15 @@ def ridge(history: Ragged, items: Tensor, prior: Tensor, l2: float) -> Tensor:
     left = left.view(-1, dim, dim)
     solved: Tensor = torch.linalg.solve(left, (total(history, items) + strength * prior)[:, :, None])
     return solved[:, :, 0]
+
+
+def _mean_square(table: Tensor) -> Tensor:
+    """Return the mean square of a table's numbers, which is kept with the table: a long one takes milliseconds."""
+    kept: tuple[int, Tensor] | None = getattr(table, "mean_square", None)
+    if kept is None or kept[0] != table._version:
+        kept = table._version, table.square().mean()
+        table.mean_square = kept  # type: ignore[attr-defined]
+    return kept[1]
 
 
 def listed(scores: Tensor, items: Tensor | None) -> Tensor:
