@@ -91,5 +91,11 @@ def create_app(
         """Return counters and clocks for Prometheus."""
         return PlainTextResponse(engine.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    app.add_middleware(Gate, world=engine.world, metrics=engine.metrics, any_host=any_host)
+    app.add_middleware(
+        Gate,
+        world=engine.world,
+        metrics=engine.metrics,
+        any_host=any_host,
+        shortcut=recommendations.shortcut,
+    )
     return app

@@ -6,8 +6,11 @@ route.
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bowerbird.core import World
@@ -21,14 +24,19 @@ MOST_AT_ONCE = 64  # requests; beyond them one more is refused rather than kept 
 UNHURRIED = ("/healthz", "/readyz", "/metrics")  # answered however busy the server is
 EVERYWHERE = (403, 413, 414, 429, 431, 500, 503)  # statuses that any route may answer with
 
+Shortcut = Callable[[Request], Response | None]
+
 LOG = logging.getLogger("bowerbird.requests")
 
 
 class Gate:
     """Stands before an application."""
 
-    def __init__(self, app: ASGIApp, *, world: World, metrics: Metrics, any_host: bool = False) -> None:
-        self.app, self.world, self.metrics, self.any_host = app, world, metrics, any_host
+    def __init__(
+        self, app: ASGIApp, *, world: World, metrics: Metrics, any_host: bool = False, shortcut: Shortcut | None = None
+    ) -> None:
+        """`shortcut` answers some requests, which then go no further, and returns None for all others."""
+        self.app, self.world, self.metrics, self.any_host, self.shortcut = app, world, metrics, any_host, shortcut
         self.inside = 0
         self.closing = False  # set when the server is asked to stop: what is inside ends, nothing new comes in
 
@@ -54,14 +62,19 @@ class Gate:
         self.inside += 1
         try:
             self._admit(scope)
+            if self.shortcut is not None and scope["method"] == "GET":
+                answer = self.shortcut(Request(scope))
+                if answer is not None:
+                    await answer(scope, receive, reply)
+                    return
             await self.app(scope, _bounded(scope, receive), reply)
         except Refusal as error:
             if answered:
                 raise
-            answer = problem(
+            refusal = problem(
                 error.status_code, error.code, error.detail, path=path, request_id=request_id, headers=error.headers
             )
-            await answer(scope, receive, reply)
+            await refusal(scope, receive, reply)
         finally:
             self.inside -= 1
             self._note(scope, status, self.world.monotonic() - started, request_id)
