@@ -1,4 +1,4 @@
-"""The normalised graph against dense matrices, forward and backward."""
+"""The normalised graph against dense matrices, forward and backward, and what models on it share."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions
-from bowerbird.nn.graph import Graph, propagate
+from bowerbird.features import Pairs
+from bowerbird.nn.graph import ContrastConfig, Graph, contrast, mean, propagate, sent, travel
 
 
 def interactions(
@@ -122,3 +123,65 @@ def test_renumbering_users_renumbers_their_rows(pairs: list[tuple[int, int]], or
     moved = propagate(Graph.of(interactions([(order[u], i) for u, i in pairs], 5, 4)), moved_users, items)
     assert torch.allclose(moved[0][index], straight[0], atol=1e-6)
     assert torch.allclose(moved[1], straight[1], atol=1e-6)
+
+
+# ── what models share ──
+
+
+def test_travelling_is_one_hop_after_another_each_along_its_graph() -> None:
+    graphs = [Graph.of(interactions(pairs, 2, 2)) for pairs in ([(0, 0), (1, 0), (1, 1)], [(0, 1), (1, 0)])]
+    start = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]])
+    first = propagate(graphs[0], *start)
+    second = propagate(graphs[1], *first)
+    users, items = travel(graphs, *start)
+    assert all(torch.equal(one, two) for one, two in zip(users, (start[0], first[0], second[0]), strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(items, (start[1], first[1], second[1]), strict=True))
+    assert torch.allclose(mean(users), (start[0] + first[0] + second[0]) / 3)
+    assert [len(side) for side in travel([], *start)] == [1, 1]
+
+
+def test_noise_has_its_length_and_turns_no_sign() -> None:
+    graph = Graph.of(interactions([(0, 0), (1, 0), (1, 1)], 3, 2))
+    start = torch.randn(3, 8), torch.randn(2, 8)
+    quiet, loud = travel([graph], *start), travel([graph], *start, noise=0.25)
+    for side in (0, 1):
+        added = loud[side][1] - quiet[side][1]
+        assert torch.allclose(added[:2].norm(dim=1), torch.full((2,), 0.25), atol=1e-6)
+        assert (added * quiet[side][1] >= 0).all()
+    assert loud[0][1][2].tolist() == [0.0] * 8  # nothing arrives, so there is no sign
+
+
+def test_noise_leaves_the_gradient_alone() -> None:
+    graph = Graph.of(interactions([(0, 0), (1, 0), (1, 1)], 2, 2))
+    found = []
+    for noise in (0.0, 0.5):
+        users = torch.ones(2, 3, requires_grad=True)
+        travel([graph, graph], users, torch.ones(2, 3), noise=noise)[0][-1].sum().backward()
+        found.append(users.grad)
+    assert torch.equal(found[0], found[1])
+
+
+def test_what_an_item_sends_by_hand() -> None:
+    graph = Graph.of(interactions([(0, 0), (1, 0), (1, 1)], 2, 3))
+    layers = [torch.tensor([[1.0], [2.0], [5.0]]), torch.tensor([[3.0], [4.0], [6.0]])]
+    # item 0 has two edges, item 1 one, item 2 none
+    assert sent(graph, layers, 4)[:, 0].tolist() == pytest.approx([1 / math.sqrt(2), 6 / 4, 0.0])
+
+
+def test_the_contrast_by_a_slow_loop_names_everybody_once() -> None:
+    stream = torch.Generator().manual_seed(0)
+    one, other = ((torch.randn(6, 4, generator=stream), torch.randn(5, 4, generator=stream)) for _ in range(2))
+    batch = Pairs(torch.tensor([3, 1, 3, 3]), torch.tensor([0, 4, 0, 2]), torch.ones(4), torch.tensor([1]))
+    expected = []
+    for row in range(4):
+        whole = 0.0
+        for side, index in ((0, batch.user), (1, batch.item)):
+            mine = int(index[row])
+            cosine = {
+                n: torch.cosine_similarity(one[side][mine], other[side][n], dim=0) / 0.3 for n in set(index.tolist())
+            }
+            whole -= math.log(math.exp(cosine[mine]) / sum(math.exp(value) for value in cosine.values()))
+        expected.append(0.7 * whole)
+    found = contrast(ContrastConfig(contrast=0.7, contrast_temperature=0.3), batch, one, other)
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
+    assert found[0] == found[2]

@@ -1,18 +1,24 @@
-"""The user-item graph as sparse matrices, and how vectors travel along it.
+"""The user-item graph as sparse matrices, how vectors travel along it, and what models that let them travel share.
 
-Shapes: U users, I items, P distinct pairs, D vector size.
+Shapes: U users, I items, P distinct pairs, D vector size, B batch rows or requests.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from bowerbird.data import Interactions
+from bowerbird.core import check
+from bowerbird.data import Interactions, Schema
+from bowerbird.features import Context, Pairs
+from bowerbird.nn.losses import PairConfig, info_nce, rows
+from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
 
 def pair_matrix(train: Interactions) -> csr_matrix:
@@ -38,7 +44,11 @@ class Graph:
     @classmethod
     def of(cls, train: Interactions) -> "Graph":
         """Return the graph of the distinct positive pairs."""
-        matrix = pair_matrix(train)
+        return cls.of_matrix(pair_matrix(train))
+
+    @classmethod
+    def of_matrix(cls, matrix: csr_matrix) -> "Graph":
+        """Return the graph whose edges are the ones of a matrix (U, I)."""
         degrees = [np.asarray(matrix.sum(axis=axis)).ravel().astype(np.float32) for axis in (1, 0)]
         row, column = (np.maximum(degree, 1) ** -0.5 for degree in degrees)
         matrix = matrix.multiply(row[:, None]).multiply(column[None, :]).tocsr()
@@ -81,8 +91,150 @@ class _Product(torch.autograd.Function):
         return None, None, ctx.transpose @ gradients[0].contiguous()
 
 
+def product(matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
+    """Return `matrix` @ `dense`; the gradient of `dense` takes the transpose."""
+    found: Tensor = _Product.apply(matrix, transpose, dense)  # type: ignore[no-untyped-call]
+    return found
+
+
 def propagate(graph: Graph, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Return one hop: each user's vector (U, D) from its items, each item's vector (I, D) from its users."""
-    from_items = _Product.apply(graph.user_item, graph.item_user, items)  # type: ignore[no-untyped-call]
-    from_users = _Product.apply(graph.item_user, graph.user_item, users)  # type: ignore[no-untyped-call]
+    from_items = product(graph.user_item, graph.item_user, items)
+    from_users = product(graph.item_user, graph.user_item, users)
     return from_items, from_users
+
+
+def travel(
+    graphs: Sequence[Graph], users: Tensor, items: Tensor, *, noise: float = 0.0
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return users and items before the first hop and after each, along one graph a hop, with `noise` of that length.
+
+    The noise turns a vector within its own orthant: uniform numbers of the signs that it has (Yu et al., SIGIR 2022).
+    """
+    layers = [users], [items]
+    for graph in graphs:
+        for side, arrived in zip(layers, propagate(graph, layers[0][-1], layers[1][-1]), strict=True):
+            side.append(_disturbed(arrived, noise) if noise else arrived)
+    return layers
+
+
+def _disturbed(vectors: Tensor, noise: float) -> Tensor:
+    return vectors + vectors.sign() * functional.normalize(torch.rand_like(vectors), dim=1) * noise
+
+
+def mean(layers: list[Tensor]) -> Tensor:
+    """Return the mean of the layers, without a stack of them in memory."""
+    return sum(layers[1:], layers[0]) / len(layers)
+
+
+def sent(graph: Graph, layers: list[Tensor], n: int) -> Tensor:
+    """Return what each item sends along a new edge (I, D): the sum of the layers that travel on, over the n averaged.
+
+    The new edge's other half, 1 / √(its user's degree), is for the user to apply.
+    """
+    degree = graph.item_degree
+    whole = sum(layers[1:], layers[0]) / n
+    return whole * torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0)[:, None]
+
+
+# ── what models share ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphConfig(PairConfig):
+    """How far vectors travel, and which loss shapes them."""
+
+    hops: int = 3  # graph layers; 0 leaves plain matrix factorisation
+    l2: float = 1e-4
+    batch_size: int = 4096
+    learning_rate: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.hops >= 0, "hops", self.hops, "must be 0 or more", try_instead=3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastConfig(GraphConfig):
+    """How much it counts that two views of a user or an item are alike, and unlike those of others."""
+
+    contrast: float = 0.05  # weight of the contrast; 0 leaves it out
+    contrast_temperature: float = 0.2  # cosines are divided by it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.contrast >= 0, "contrast", self.contrast, "must be 0 or more", try_instead=0.05)
+        warm = self.contrast_temperature > 0
+        check(warm, "contrast_temperature", self.contrast_temperature, "must be above 0", try_instead=0.2)
+
+
+def contrast(config: ContrastConfig, batch: Pairs, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """Return what it costs that the user and the item of each row know their other view too little (B,).
+
+    A view is all users (U, D) and all items (I, D). Each is to be told from the others of the batch, named once;
+    workers who share a batch contrast their own rows.
+    """
+    found = batch.weight.new_zeros(len(batch))
+    for index, here, there in zip((batch.user, batch.item), one, other, strict=True):
+        distinct, place = torch.unique(index, return_inverse=True)
+        views = rows(here, distinct), rows(there, distinct)
+        found = found + info_nce(*views, temperature=config.contrast_temperature)[place]
+    return config.contrast * found
+
+
+class GraphModel(DotProduct):
+    """Scores by the dot product of vectors that have travelled; a model adds `prepare`, `loss` and `freeze`.
+
+    A stranger is a user who joins the graph with new edges; other people's vectors are taken to stand still.
+    """
+
+    first: ClassVar[int] = 0  # the layer from which on vectors are averaged
+    users: Tensor
+    items: Tensor
+    outgoing: Tensor
+    average: Tensor
+
+    def __init__(self, config: GraphConfig, schema: Schema) -> None:
+        super().__init__(schema)
+        self.config = config
+        self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
+        self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
+        self.register_buffer("users", torch.zeros(schema.n_users, config.dim))  # propagated
+        self.register_buffer("items", torch.zeros(schema.n_items, config.dim))  # and as they meet requests
+        self.register_buffer("outgoing", torch.zeros(schema.n_items, config.dim))  # what an item gives a stranger
+        self.register_buffer("average", torch.zeros(config.dim))
+
+    def keep(self, users: Tensor, items: Tensor, outgoing: Tensor) -> None:
+        """Keep users (U, D) and items (I, D) as they are served, and what items send along a new edge (I, D)."""
+        self.users, self.items = users, self.config.scaled(items)
+        self.average, self.outgoing = self.average_user(users), outgoing
+
+    def query(self, context: Context) -> Tensor:
+        """Return the user's vector; for a stranger what the history's items send (B, D).
+
+        Where layer 0 counts, the average user stands for what the stranger is there. Without it a short history says
+        too little.
+        """
+        query, own = self.users.index_select(0, context.user.clamp(min=0)), self.own(context)
+        if not bool(own.all()):
+            strange = (~own).nonzero()[:, 0]
+            history = context.history.take(strange)
+            arrived = total(history, self.outgoing) * counts(history).rsqrt()[:, None]
+            if self.first == 0:
+                arrived = self.average + arrived
+            else:  # from items that nobody chose before nothing arrives
+                arrived = torch.where(arrived.any(dim=1, keepdim=True), arrived, self.average)
+            query = query.index_copy(0, strange, arrived)
+        return self.config.scaled(query)
+
+    def item_vectors(self) -> Tensor:
+        """Return item vectors (I, D)."""
+        return self.items
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """New users and items start small and random; they join the graph at the next `prepare`."""
+        self.grow_shaped(n_users, n_items)
+        self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
+        self.item = nn.Parameter(grown(self.item, n_items, std=0.1))
+        self.users = grown(self.users, n_users)
+        self.items, self.outgoing = grown(self.items, n_items), grown(self.outgoing, n_items)

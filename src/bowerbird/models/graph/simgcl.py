@@ -1,0 +1,78 @@
+"""SimGCL: LightGCN whose users and items must still be told from each other when noise is added at every hop.
+
+Paper:   Yu et al., SIGIR 2022, arXiv:2112.08679.
+Differs: the loss is a choice; the paper's is "bpr" with 1 negative, cosine off and temperature 1. As there, the mean
+         over layers leaves out what vectors are before the first hop, so that a stranger gets the vector of a user
+         with that history.
+Cost:    three passes of O(hops * 2E * D) multiplies a step and O(B² * D) for the contrast; no view is drawn.
+Shapes:  U users, I items, E observed pairs, B batch rows, D embedding size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bowerbird.core import check, register
+from bowerbird.data import Interactions
+from bowerbird.features import Pairs
+from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, sent, travel
+from bowerbird.nn.losses import l2, pair_loss, rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimGCLConfig(ContrastConfig):
+    """How much noise makes a view."""
+
+    hops: int = 3  # graph layers, 1 or more
+    noise: float = 0.1  # length of what a view adds to each vector at each hop
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.hops >= 1, "hops", self.hops, "must be 1 or more: layer 0 is left out", try_instead=3)
+        check(self.noise >= 0, "noise", self.noise, "must be 0 or more", try_instead=0.1)
+
+
+@register(
+    "simgcl",
+    config=SimGCLConfig,
+    batches=Pairs,
+    tags=("graph", "contrastive", "retriever", "trained", "cold-user"),
+    search={
+        "hops": [1, 2, 3, 4], "learning_rate": (1e-3, 3e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2),
+        "contrast": (0.01, 2.0), "contrast_temperature": (0.1, 1.0), "noise": (0.01, 1.0),
+    },
+)  # fmt: skip
+class SimGCL(GraphModel):
+    """Scores a user-item pair by the dot product of their propagated vectors, without noise."""
+
+    first = 1
+    config: SimGCLConfig
+
+    def prepare(self, train: Interactions) -> None:
+        """Hold the training graph, and remember whom it reaches."""
+        self.note_shaped(train)
+        self.graph = Graph.of(train).to(self.user.device)
+
+    def _layers(self, noise: float = 0.0) -> tuple[list[Tensor], list[Tensor]]:
+        return travel([self.graph] * self.config.hops, self.user, self.item, noise=noise)
+
+    def forward(self, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return every user vector (U, D) and every item vector (I, D), with noise of this length at each hop."""
+        users, items = self._layers(noise)
+        return mean(users[self.first :]), mean(items[self.first :])
+
+    def loss(self, batch: Pairs) -> Tensor:
+        """Return the loss of each positive, and the contrast of its user and item under two noises (B,)."""
+        config = self.config
+        users, items = self()
+        loss = pair_loss(config, rows(users, batch.user), items, batch) + l2(config, self.user, self.item, batch)
+        if not config.contrast:
+            return loss
+        return loss + contrast(config, batch, self(config.noise), self(config.noise))
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keep the propagated vectors, and what each item sends along a new edge."""
+        users, items = self._layers()
+        self.keep(mean(users[self.first :]), mean(items[self.first :]), sent(self.graph, items[:-1], self.config.hops))
