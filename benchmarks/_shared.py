@@ -144,10 +144,11 @@ class Limit:
         self.end = time.monotonic() + seconds
         self.reached = False
 
-    def __call__(self, training: Training) -> None:
-        """Say how far it is; raise when the time is over."""
-        said = ", ".join(f"{name} {value:.4f}" for name, value in training.curve[-1].items() if name != "epoch")
-        print(f"epoch {training.epochs}, {training.seconds:.0f} s: {said}", file=sys.stderr, flush=True)
+    def __call__(self, training: Training | None = None) -> None:
+        """Say how far a training is; raise when the time is over."""
+        if training is not None:
+            said = ", ".join(f"{name} {value:.4f}" for name, value in training.curve[-1].items() if name != "epoch")
+            print(f"epoch {training.epochs}, {training.seconds:.0f} s: {said}", file=sys.stderr, flush=True)
         if time.monotonic() > self.end:
             self.reached = True
             raise KeyboardInterrupt

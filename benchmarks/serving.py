@@ -153,7 +153,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(world: Path, core: str, workers: int) -> Iterator[Server]:
+def served(world: Path, core: str, workers: int = 0) -> Iterator[Server]:
     """Serve a copy of the world from some cores, with a data directory of its own and a key that nothing slows down."""
     with tempfile.TemporaryDirectory(dir=world.parent) as scratch:
         run, data = Path(scratch) / "run", Path(scratch) / "data"
@@ -163,13 +163,13 @@ def served(world: Path, core: str, workers: int) -> Iterator[Server]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         words = ["taskset", "-c", core, BOWERBIRD, "serve", run, "--data-dir", data, "--port", str(port)]
-        words += ["--workers", str(workers)]
+        words += ["--workers", str(workers)] if workers else []
         started = time.perf_counter()
         with open(Path(scratch) / "said", "w+") as said, subprocess.Popen(words, stderr=said) as process:
             try:
                 wait_until_ready(port, process, started + READY_S, said.name)
                 ready_s = time.perf_counter() - started
-                while status(port, key)["workers"] < workers:
+                while workers and status(port, key)["workers"] < workers:
                     time.sleep(0.1)
                 yield Server(process.pid, port, ready_s, run, data, key)
             finally:
@@ -252,7 +252,7 @@ def generated(load: _load.Load, core: str) -> dict[str, Any]:
     return found
 
 
-def row_of(name: str, load: _load.Load, world: Path, cores: list[str], workers: int) -> dict[str, Any]:
+def row_of(name: str, load: _load.Load, world: Path, cores: list[str], workers: int = 0) -> dict[str, Any]:
     """Start a server, put a load on it; return the figures of a row, under the names of the whole."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(served(world, cores[0], workers))

@@ -205,7 +205,7 @@ def stubbed(world: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
     stub = Stub()
 
     @contextlib.contextmanager
-    def served(run: Path, core: str) -> Iterator[serving.Server]:
+    def served(run: Path, core: str, workers: int) -> Iterator[serving.Server]:
         yield serving.Server(pid=int(Path("/proc/self").resolve().name), port=0, ready_s=1.5, run=run, data=run)
 
     async def both(load: _load.Load) -> dict[str, Any]:
