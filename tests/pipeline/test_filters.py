@@ -668,8 +668,8 @@ def truths(depth: int) -> st.SearchStrategy[Node]:
     )
 
 
-# Polars divides by a number as it multiplies by its inverse: 0.1 / 10 may differ from Python's in the last place, which a
-# test of equality in one of some ten thousand filters shows. So the thousand that are tried are always the same.
+# Polars divides by a number as it multiplies by its inverse: 0.1 / 10 may differ from Python's in the last place, which
+# a test of equality in one of some ten thousand filters shows. So the thousand that are tried are always the same.
 @settings(max_examples=1000, derandomize=True)
 @given(truths(4))
 def test_every_filter_says_what_the_slow_evaluator_says(node: Node) -> None:
