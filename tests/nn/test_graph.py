@@ -13,7 +13,7 @@ from torch import Tensor
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import ContrastConfig, Graph, contrast, mean, propagate, sent, travel
+from bowerbird.nn.graph import ContrastConfig, Graph, contrast, mean, propagate, sent, smoothed, travel
 
 
 def interactions(
@@ -70,6 +70,26 @@ def test_propagation_and_its_gradient_equal_the_dense_product(pairs: list[tuple[
     assert sparse_in.grad is not None
     assert dense_in.grad is not None
     assert torch.allclose(sparse_in.grad, dense_in.grad, atol=1e-5)
+
+
+@given(some_pairs, st.integers(0, 3), st.integers(0, 1))
+@settings(max_examples=40)
+def test_smoothing_is_the_mean_of_the_layers_and_so_is_its_gradient(
+    pairs: list[tuple[int, int]], hops: int, first: int
+) -> None:
+    first = min(first, hops)
+    graph = Graph.of(interactions(pairs, 5, 4))
+    start, pull = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(len(pairs)))
+    one, other = start.clone().requires_grad_(), start.clone().requires_grad_()
+    found = torch.cat(smoothed(graph, *one.split([5, 4]), hops=hops, first=first))
+    layers = travel([graph] * hops, *other.split([5, 4]))
+    expected = torch.cat([mean(side[first:]) for side in layers])
+    (found * pull).sum().backward()
+    (expected * pull).sum().backward()
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert one.grad is not None
+    assert other.grad is not None
+    assert torch.allclose(one.grad, other.grad, atol=1e-6)
 
 
 def test_the_gradient_agrees_with_finite_differences() -> None:

@@ -33,7 +33,7 @@ class Graph:
     """The symmetrically normalised adjacency matrix, in its two halves.
 
     `user_item` (U, I) and its transpose `item_user` (I, U) hold 1 / √(degree(u) · degree(i)) at each pair, as CSR:
-    a product with CSR is many times faster than with COO, and the transpose makes the backward pass one too.
+    rows are summed without a scatter, and the transpose makes the backward pass one such product too.
     """
 
     user_item: Tensor
@@ -78,17 +78,27 @@ def _csr(matrix: Any) -> Tensor:
         )
 
 
+def _times(matrix: Tensor, dense: Tensor) -> Tensor:
+    """Return `matrix` @ `dense`; on a processor as bags of embeddings, three times as fast as its product with CSR."""
+    if matrix.is_cuda or not len(dense):
+        return matrix @ dense
+    bags = matrix.col_indices(), matrix.crow_indices()
+    return functional.embedding_bag(
+        bags[0], dense.contiguous(), bags[1], mode="sum", per_sample_weights=matrix.values(), include_last_offset=True
+    )
+
+
 class _Product(torch.autograd.Function):
     """matrix @ dense, whose gradient is transpose @ gradient: no transpose is built at each step."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
         ctx.transpose = transpose
-        return matrix @ dense
+        return _times(matrix, dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
-        return None, None, ctx.transpose @ gradients[0].contiguous()
+        return None, None, _times(ctx.transpose, gradients[0])
 
 
 def product(matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
@@ -102,6 +112,38 @@ def propagate(graph: Graph, users: Tensor, items: Tensor) -> tuple[Tensor, Tenso
     from_items = product(graph.user_item, graph.item_user, items)
     from_users = product(graph.item_user, graph.user_item, users)
     return from_items, from_users
+
+
+class _Smoothed(torch.autograd.Function):
+    """The mean of layers `first` to `hops` of users and items: a symmetric product, and so its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: Graph, hops: int, first: int, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.graph, ctx.hops, ctx.first = graph, hops, first
+        return _smoothed(graph, hops, first, users, items)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor, Tensor]:
+        return None, None, None, *_smoothed(ctx.graph, ctx.hops, ctx.first, *gradients)
+
+
+def _smoothed(graph: Graph, hops: int, first: int, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x + A(x + A(x + …)) over its terms, where the ones before layer `first` are left out: Horner's scheme."""
+    found = users, items
+    for layer in reversed(range(hops)):
+        found = _times(graph.user_item, found[1]), _times(graph.item_user, found[0])
+        if layer >= first:
+            found = found[0].add_(users), found[1].add_(items)
+    n = hops + 1 - first
+    return found[0].div_(n), found[1].div_(n)
+
+
+def smoothed(graph: Graph, users: Tensor, items: Tensor, *, hops: int, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the means over layers `first` to `hops` of users (U, D) and of items (I, D), with no layer in memory."""
+    if not hops:
+        return users, items
+    found: tuple[Tensor, Tensor] = _Smoothed.apply(graph, hops, first, users, items)  # type: ignore[no-untyped-call]
+    return found
 
 
 def travel(
@@ -119,7 +161,10 @@ def travel(
 
 
 def _disturbed(vectors: Tensor, noise: float) -> Tensor:
-    return vectors + vectors.sign() * functional.normalize(torch.rand_like(vectors), dim=1) * noise
+    with torch.no_grad():
+        added = torch.rand_like(vectors)
+        added.mul_(noise / added.norm(dim=1, keepdim=True)).mul_(vectors.sign())
+    return vectors + added
 
 
 def mean(layers: list[Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from bowerbird.core import register
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import Graph, GraphConfig, GraphModel, mean, sent, travel
+from bowerbird.nn.graph import Graph, GraphConfig, GraphModel, mean, sent, smoothed, travel
 from bowerbird.nn.losses import l2, pair_loss, rows
 
 
@@ -39,13 +39,9 @@ class LightGCN(GraphModel):
         self.note_shaped(train)
         self.graph = Graph.of(train).to(self.user.device)
 
-    def _layers(self) -> tuple[list[Tensor], list[Tensor]]:
-        return travel([self.graph] * self.config.hops, self.user, self.item)
-
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return every user vector (U, D) and every item vector (I, D)."""
-        users, items = self._layers()
-        return mean(users), mean(items)
+        return smoothed(self.graph, self.user, self.item, hops=self.config.hops)
 
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive (B,)."""
@@ -61,5 +57,5 @@ class LightGCN(GraphModel):
         Equation 8 without the stranger's own vector leaves the sum over layers 1 to K of what arrives; the last
         layer of the items is not sent on.
         """
-        users, items = self._layers()
+        users, items = travel([self.graph] * self.config.hops, self.user, self.item)
         self.keep(mean(users), mean(items), sent(self.graph, items[: max(self.config.hops, 1)], len(items)))

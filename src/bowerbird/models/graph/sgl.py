@@ -17,7 +17,7 @@ from torch import Tensor
 from bowerbird.core import check, closest, register
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, pair_matrix, sent, travel
+from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, pair_matrix, sent, smoothed, travel
 from bowerbird.nn.losses import l2, pair_loss, rows
 
 VIEWS = ("edges", "nodes", "walks")
@@ -77,6 +77,8 @@ class SGL(GraphModel):
         return graphs if n == hops else graphs * hops
 
     def _travelled(self, graphs: list[Graph]) -> tuple[Tensor, Tensor]:
+        if all(graph is graphs[0] for graph in graphs):
+            return smoothed(graphs[0] if graphs else self.graph, self.user, self.item, hops=len(graphs))
         users, items = travel(graphs, self.user, self.item)
         return mean(users), mean(items)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from bowerbird.core import check, register
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, sent, travel
+from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, sent, smoothed, travel
 from bowerbird.nn.losses import l2, pair_loss, rows
 
 
@@ -59,6 +59,8 @@ class SimGCL(GraphModel):
 
     def forward(self, noise: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return every user vector (U, D) and every item vector (I, D), with noise of this length at each hop."""
+        if not noise:
+            return smoothed(self.graph, self.user, self.item, hops=self.config.hops, first=self.first)
         users, items = self._layers(noise)
         return mean(users[self.first :]), mean(items[self.first :])
 

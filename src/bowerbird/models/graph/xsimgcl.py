@@ -16,7 +16,7 @@ from torch import Tensor
 from bowerbird.core import check, register
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, sent, travel
+from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, sent, smoothed, travel
 from bowerbird.nn.losses import l2, pair_loss, rows
 
 
@@ -62,8 +62,7 @@ class XSimGCL(GraphModel):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return every user vector (U, D) and every item vector (I, D)."""
-        users, items = self._layers()
-        return mean(users[self.first :]), mean(items[self.first :])
+        return smoothed(self.graph, self.user, self.item, hops=self.config.hops, first=self.first)
 
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive, and the contrast of its user and item with an early layer (B,)."""
