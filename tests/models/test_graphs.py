@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bowerbird.core import build, lookup
-from bowerbird.data import Interactions
+from bowerbird.core import ConfigError, build, lookup, room
+from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.models.baselines.mf import MF, MFConfig
 from bowerbird.nn.losses import NAMES
@@ -135,3 +135,20 @@ def test_a_share_of_a_batch_without_rows_has_no_loss(name: str, random_table: In
     model, none = made(name, random_table), torch.zeros(0, dtype=torch.int64)
     batch = Pairs(none, none, torch.zeros(0), torch.tensor([3]), torch.zeros(1))
     assert model.loss(batch).shape == (0,)
+
+
+@pytest.mark.parametrize("name", [*MODELS, "spectral"])
+def test_more_than_memory_holds_is_refused_before_it_is_taken(name: str) -> None:
+    entry = lookup(name)
+    with pytest.raises(ConfigError, match=r"take about [\d,.]+ GB, and [\d,.]+ GB are free\. Choose"):
+        entry.model(entry.config(), Schema(10**9, 10**9))
+
+
+@pytest.mark.parametrize("name", [*MODELS])
+def test_more_edges_than_memory_holds_are_refused(
+    name: str, random_table: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made(name, random_table)
+    monkeypatch.setattr(room, "free_memory", lambda: 100)
+    with pytest.raises(ConfigError, match=r"edges take about .* Keep fewer events"):
+        model.prepare(random_table)

@@ -21,7 +21,7 @@ import torch
 
 import bowerbird
 from bowerbird.cli.output import out, show_json, show_table
-from bowerbird.core import BowerbirdError, RealWorld
+from bowerbird.core import BowerbirdError, RealWorld, free_memory
 from bowerbird.store import bundles, histories
 
 MB, GB = 1_000_000, 1_000_000_000
@@ -182,7 +182,7 @@ def _run(run: Path) -> Iterator[Row]:
         if bundles.kind_of(run) == "recommender":
             yield _tried("histories", lambda: f"{len(histories.recall(run, version)):,} events")
             loaded = _size(run / "bundles" / version) + _size(run / histories.FOLDER / version)
-            yield _memory(loaded, _available())
+            yield _memory(loaded, free_memory())
     left = [path for path in run.rglob(".*") if path.suffix in (".part", ".gone")]
     left += [path for path in (run / histories.FOLDER).glob("*") if path.name not in versions]
     if left:
@@ -200,13 +200,9 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def _available() -> int:
-    """Return the bytes of memory that a new process could have."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return 1024 * int(fields["MemAvailable"].split()[0])
-
-
-def _memory(size: int, available: int) -> Row:
+def _memory(size: int, available: int | None) -> Row:
+    if available is None:
+        return Row("memory", "warn", "This system does not say how much memory is free.")
     state = "bad" if available < LOADED * size else "warn" if available < LOADING * size else "ok"
     mend = "" if state == "ok" else f" Loading takes up to {LOADING * size / MB:,.0f} MB; free some, or add memory."
     found = f"{available / MB:,.0f} MB are free for a version of {size / MB:,.0f} MB on disk."

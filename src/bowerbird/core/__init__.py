@@ -23,6 +23,7 @@ from bowerbird.core.errors import (
 from bowerbird.core.random import derive, numpy_stream, torch_stream
 from bowerbird.core.reason import Reason
 from bowerbird.core.registry import Entry, entries, entry_of, lookup, register
+from bowerbird.core.room import check_room, free_memory
 from bowerbird.core.world import RealWorld, World
 
 __all__ = [
@@ -46,12 +47,14 @@ __all__ = [
     "World",
     "build",
     "check",
+    "check_room",
     "closest",
     "deprecated",
     "derive",
     "did_you_mean",
     "entries",
     "entry_of",
+    "free_memory",
     "lookup",
     "numpy_stream",
     "register",

@@ -14,11 +14,13 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bowerbird.core import check
+from bowerbird.core import check, check_room
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.nn.losses import PairConfig, info_nce, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
+
+EDGE_BYTES = 40  # of each edge at the peak, while both halves are made
 
 
 def pair_matrix(train: Interactions) -> csr_matrix:
@@ -48,7 +50,12 @@ class Graph:
 
     @classmethod
     def of_matrix(cls, matrix: csr_matrix) -> "Graph":
-        """Return the graph whose edges are the ones of a matrix (U, I)."""
+        """Return the graph whose edges are the ones of a matrix (U, I).
+
+        Raises `ConfigError` where it would not fit into memory.
+        """
+        instead = "Keep fewer events, such as the newest, or take a model without a graph, such as mf."
+        check_room(f"{matrix.nnz:,} edges", EDGE_BYTES * matrix.nnz, instead=instead)
         degrees = [np.asarray(matrix.sum(axis=axis)).ravel().astype(np.float32) for axis in (1, 0)]
         row, column = (np.maximum(degree, 1) ** -0.5 for degree in degrees)
         matrix = matrix.multiply(row[:, None]).multiply(column[None, :]).tocsr()
@@ -213,6 +220,17 @@ class ContrastConfig(GraphConfig):
         check(warm, "contrast_temperature", self.contrast_temperature, "must be above 0", try_instead=0.2)
 
 
+def check_vectors(config: GraphConfig, schema: Schema) -> None:
+    """Raise `ConfigError` where the vectors that training holds at once would not fit into memory.
+
+    They are the parameters, their gradients and two moments, what is served, and the layers with what they are made of.
+    """
+    n = schema.n_users + schema.n_items
+    what = f"The vectors of {schema.n_users:,} users and {schema.n_items:,} items"
+    instead = "Choose a smaller dim or fewer hops, or leave out who has few events."
+    check_room(what, 4 * n * config.dim * (8 + config.hops), instead=instead)
+
+
 def contrast(config: ContrastConfig, batch: Pairs, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
     """Return what it costs that the user and the item of each row know their other view too little (B,).
 
@@ -241,6 +259,7 @@ class GraphModel(DotProduct):
 
     def __init__(self, config: GraphConfig, schema: Schema) -> None:
         super().__init__(schema)
+        check_vectors(config, schema)
         self.config = config
         self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
         self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
-from bowerbird.nn.graph import Graph, GraphConfig, propagate, sent
+from bowerbird.nn.graph import Graph, GraphConfig, check_vectors, propagate, sent
 from bowerbird.nn.losses import l2, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
@@ -57,6 +57,7 @@ class NGCF(DotProduct):
 
     def __init__(self, config: NGCFConfig, schema: Schema) -> None:
         super().__init__(schema)
+        check_vectors(config, schema)
         self.config, dim, wide = config, config.dim, config.dim * (config.hops + 1)
         self.user = nn.Parameter(torch.randn(schema.n_users, dim) * 0.1)
         self.item = nn.Parameter(torch.randn(schema.n_items, dim) * 0.1)

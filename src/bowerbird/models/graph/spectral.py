@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
-from bowerbird.core import ModelConfig, check, register
+from bowerbird.core import ModelConfig, check, check_room, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context
 from bowerbird.nn.graph import pair_matrix
@@ -65,6 +65,8 @@ class Spectral(nn.Module):
         super().__init__()
         self.config, n_items = config, schema.n_items
         kept = (n_items, min(config.neighbours, n_items))
+        weights = f"{kept[1]:,} weights for each of {n_items:,} items"
+        check_room(weights, 8 * kept[0] * kept[1], instead="Choose fewer neighbours.")
         self.register_buffer("neighbour", torch.zeros(kept, dtype=torch.int32))  # (I, K): rows of items
         self.register_buffer("linear", torch.zeros(kept))  # (I, K): their weights, 0 where there is none
         self.register_buffer("vectors", torch.zeros(n_items, config.rank))  # V (I, R), 0 where there are fewer

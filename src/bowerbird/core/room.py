@@ -1,0 +1,32 @@
+"""Room in memory: an error with an estimate where work would need more than there is, before any of it is taken."""
+
+from pathlib import Path
+
+from bowerbird.core.errors import ConfigError
+
+GROUP = Path("/sys/fs/cgroup")  # version 2
+GB = 1e9
+
+
+def free_memory() -> int | None:
+    """Return the bytes that this process could still take; None where the system does not say.
+
+    On Linux the least of what the machine has left and what its control group may have.
+    """
+    found = []
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(1024 * int(fields["MemAvailable"].split()[0]))
+        limit = (GROUP / "memory.max").read_text().strip()
+        if limit != "max":
+            found.append(int(limit) - int((GROUP / "memory.current").read_text()))
+    except (OSError, KeyError, ValueError):
+        pass
+    return min(found, default=None)
+
+
+def check_room(what: str, size: float, *, instead: str) -> None:
+    """Raise `ConfigError` where `what` takes more bytes than are free; `instead` says what would do."""
+    free = free_memory()
+    if free is not None and size > free:
+        raise ConfigError(f"{what} take about {size / GB:,.1f} GB, and {free / GB:,.1f} GB are free. {instead}")

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from bowerbird.core import ConfigError, check_room, free_memory, room
+
+
+def test_there_is_some_memory_and_no_more_than_the_machine_says() -> None:
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = free_memory()
+    assert free is not None
+    assert 0 < free <= 1024 * int(fields["MemTotal"].split()[0])
+
+
+def test_a_control_group_may_have_less(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("1500\n")
+    monkeypatch.setattr(room, "GROUP", tmp_path)
+    assert free_memory() == 3500
+
+
+def test_a_group_without_a_limit_has_what_the_machine_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(room, "GROUP", tmp_path)
+    assert (free_memory() or 0) > 3500
+
+
+def test_too_much_is_refused_with_an_estimate_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: 2_000_000_000)
+    check_room("The vectors", 2e9, instead="Choose fewer.")
+    with pytest.raises(ConfigError, match=r"The vectors take about 12\.5 GB, and 2\.0 GB are free\. Choose fewer\."):
+        check_room("The vectors", 12.5e9, instead="Choose fewer.")
+
+
+def test_where_nothing_is_known_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: None)
+    check_room("The vectors", 1e30, instead="Choose fewer.")
