@@ -35,6 +35,7 @@ class TrainedConfig(ModelConfig):
     batch_size: int = 2048  # rows B of one step, over all workers
     epochs: int = 200  # at most; early stopping usually ends sooner
     patience: int = 5  # validations without a gain before training stops
+    decay: float = 1.0  # what the learning rate is multiplied by after every epoch
     plateau: float = 1.0  # what the learning rate is multiplied by after a validation without a gain
     valid_every: int = 1  # epochs between two validations
     select: str = "ndcg@10"  # the validation metric that picks the epoch
@@ -44,6 +45,7 @@ class TrainedConfig(ModelConfig):
         check(self.batch_size >= 1, "batch_size", self.batch_size, "must be 1 or more", try_instead=2048)
         check(self.epochs >= 1, "epochs", self.epochs, "must be 1 or more", try_instead=200)
         check(self.patience >= 1, "patience", self.patience, "must be 1 or more", try_instead=5)
+        check(0 < self.decay <= 1, "decay", self.decay, "must be above 0, and 1 at most", try_instead=0.9)
         check(0 < self.plateau <= 1, "plateau", self.plateau, "must be above 0, and 1 at most", try_instead=0.1)
         check(self.valid_every >= 1, "valid_every", self.valid_every, "must be 1 or more", try_instead=1)
         known = "@" in self.select or self.select in OF_ROWS

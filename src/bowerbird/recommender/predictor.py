@@ -49,7 +49,7 @@ class Predictor:
         *,
         columns: Sequence[Column] | None = None,
         run: RunOptions | None = None,
-        epochs: int | None = None,
+        epochs: int | Training | None = None,
         on_epoch: Callable[[Training], None] | None = None,
     ) -> "Predictor":
         """Return a predictor fitted on `train`, stopped early and calibrated on `valid`.
@@ -80,7 +80,7 @@ class Predictor:
         labels: str | Sequence[str],
         columns: Sequence[Column] | None = None,
         run: RunOptions | None = None,
-        epochs: int | None = None,
+        epochs: int | Training | None = None,
         on_epoch: Callable[[Training], None] | None = None,
     ) -> "Predictor":
         """Return a predictor fitted on Parquet files that need not fit into memory: a path, several, a glob, a folder.
@@ -139,7 +139,7 @@ class Predictor:
             self.ranking.config,
             columns=self.encoder.columns[""],
             run=self.ranking.run,
-            epochs=max(1, training.best_epoch) if training else None,
+            epochs=training,
         )
         if fresh.training is not None and fresh.training.interrupted:
             raise KeyboardInterrupt  # half-trained on everything is worse than well trained on a part

@@ -53,7 +53,7 @@ class Ranking:
         valid: Source | None = None,
         *,
         fingerprint: str = "",
-        epochs: int | None = None,
+        epochs: int | Training | None = None,
         on_epoch: Callable[[Training], None] | None = None,
     ) -> None:
         """Fit the model, stopping early on `valid` or after `epochs`; then calibrate it on `valid`.

@@ -319,7 +319,7 @@ class Recommender:
         self,
         *,
         valid: Holdout | None = None,
-        epochs: int | None = None,
+        epochs: int | Training | None = None,
         on_epoch: Callable[[Training], None] | None = None,
     ) -> None:
         """Fit the model to `past`: in closed form, or by the loop, stopping early on `valid` or after `epochs`."""
@@ -366,12 +366,12 @@ class Recommender:
         self,
         source: "Recommender",
         valid: Holdout | None,
-        epochs: int | None,
+        epochs: int | Training | None,
         on_epoch: Callable[[Training], None] | None,
     ) -> None:
         """Fit who finds candidates, then who orders them."""
         assert isinstance(self.config, TrainedConfig)
-        chosen = source.training.best_epoch if source.training and valid is None else None  # as a refit has it
+        chosen = source.training if valid is None else None  # as a refit has it
         source.learn(valid=valid, epochs=chosen)
         stage = TwoStage.fit(
             self.config, self.past, valid, self.ranking, run=self.run, epochs=epochs, on_epoch=on_epoch
@@ -404,7 +404,7 @@ class Recommender:
         )
         if fresh.source is not None and self.source is not None:
             fresh.source.training = self.source.training
-        fresh.learn(epochs=max(1, self.training.best_epoch) if self.training else None)
+        fresh.learn(epochs=self.training)
         if fresh.training is not None and fresh.training.interrupted:
             raise KeyboardInterrupt  # half-trained on everything is worse than well trained on a part
         if fresh.stage is not None and self.stage is not None:

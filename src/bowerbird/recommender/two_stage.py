@@ -105,7 +105,7 @@ class TwoStage:
         options: RankingOptions,
         *,
         run: RunOptions,
-        epochs: int | None = None,
+        epochs: int | Training | None = None,
         on_epoch: Callable[[Training], None] | None = None,
     ) -> "TwoStage":
         """Return a ranker fitted on the events of `past`, stopped early and calibrated on later ones."""

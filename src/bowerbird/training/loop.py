@@ -49,6 +49,7 @@ class Training:
     select: str = ""  # the validation metric that chose it; empty where nothing was validated
     best: float = float("-inf")
     curve: list[dict[str, float]] = field(default_factory=list)  # one row an epoch: epoch, loss, metric
+    rates: list[float] = field(default_factory=list)  # the learning rate of each epoch
     seconds: float = 0.0  # without validation
     rows_per_s: float = 0.0
     data_share: float = 0.0  # of the seconds, spent cutting batches
@@ -90,12 +91,14 @@ def train(
     *,
     optimiser: Adam | None = None,
     validate: Callable[[], float] | None = None,
-    epochs: int | None = None,
+    epochs: "int | Training | None" = None,
     shard: tuple[int, int] = (0, 1),
     on_gradients: Callable[[nn.Module], None] | None = None,
     on_epoch: Callable[[Training], None] | None = None,
 ) -> Training:
     """Train until validation stops gaining, or for exactly `epochs`; leave the model with its best state, frozen.
+
+    An earlier training as `epochs` means as many as it chose, each at the learning rate that it had then.
 
     `validate` returns the metric named `config.select` for the model as it is (frozen before the call). Ctrl-C ends
     training and keeps the best state so far. `on_epoch` is told after every epoch. Several workers cut shards of the
@@ -105,6 +108,9 @@ def train(
     of the model's parameters, training goes on with the moments that it has, and leaves it as it ends.
     """
     optimiser = optimiser or Adam(model.parameters(), config.learning_rate)
+    rates: list[float] = []
+    if isinstance(epochs, Training):
+        rates, epochs = epochs.rates, max(1, epochs.best_epoch)
     result = Training(select=config.select if validate else "")
     best: dict[str, Tensor] = {}
     last, device = epochs or config.epochs, device_of(run)
@@ -119,7 +125,9 @@ def train(
     with _bar(run, last) as show:
         try:
             while result.epochs < last and not _enough(result, config, epochs):
-                optimiser.learning_rate = config.learning_rate * config.plateau ** _idle(result)
+                rate = config.learning_rate * config.decay**result.epochs * config.plateau ** _idle(result)
+                optimiser.learning_rate = rates[result.epochs] if result.epochs < len(rates) else rate
+                result.rates.append(optimiser.learning_rate)
                 with seeded(run, device, "train", result.epochs):
                     loss = _one_epoch(model, batches, optimiser, result, run, shard, on_gradients)
                 row = {"epoch": float(result.epochs), "loss": loss}

@@ -1,5 +1,6 @@
-"""The learning rate falls after each validation without a gain, and falls again the same after an interruption."""
+"""The learning rate falls after each epoch and each validation without a gain, and falls the same a second time."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,29 @@ def test_it_falls_the_same_after_an_interruption(stop_after: int, tmp_path: Path
 def test_epochs_without_validation_do_not_count() -> None:
     steps, _ = steps_of(replace(CONFIG, valid_every=2), (0.5, 0.4, 0.3, 0.6))  # after epochs 2, 4, 6 and the last
     assert steps == pytest.approx([1, 1, 1, 1, 0.5, 0.5, 0.25], rel=1e-3)
+
+
+def test_decay_counts_every_epoch_beside_the_plateau() -> None:
+    steps, training = steps_of(replace(CONFIG, decay=0.9), VALUES)
+    expected = [rate * 0.9**epoch for epoch, rate in enumerate(RATES)]
+    assert steps == pytest.approx(expected, rel=1e-3)
+    assert training.rates == pytest.approx(expected)
+
+
+def test_as_an_earlier_training_means_its_chosen_epochs_at_their_rates() -> None:
+    _, earlier = steps_of(CONFIG, VALUES)
+    assert earlier.best_epoch == 5
+    model, at = Slope(), [0.0]
+    again = train(model, OneRow(), CONFIG, QUIET, epochs=earlier, on_epoch=lambda _: at.append(model.number.item()))
+    assert [later - one for one, later in itertools.pairwise(at)] == pytest.approx(RATES[:5], rel=1e-3)
+    assert again.rates == RATES[:5]
+    assert (again.epochs, again.best_epoch) == (5, 5)
+
+
+def test_a_decay_that_is_none_is_refused() -> None:
+    for decay in (0.0, 1.5):
+        with pytest.raises(ConfigError, match=r"decay is .*; it must be above 0, and 1 at most\. Try decay = 0\.9"):
+            TrainedConfig(decay=decay)
 
 
 def test_a_plateau_that_is_none_is_refused() -> None:
