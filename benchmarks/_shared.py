@@ -80,8 +80,15 @@ def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], di
     return 1 if failed else 0
 
 
-def table(benchmark: str, published: Mapping[tuple[str, str], Mapping[str, float]]) -> int:
-    """Print every kept row of a benchmark, with the published figures of its (data, model) below its own."""
+def table(
+    benchmark: str,
+    published: Mapping[tuple[str, str], Mapping[str, float]],
+    bars: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
+) -> int:
+    """Print every kept row of a benchmark, with the published figures of its (data, model) below its own.
+
+    Returns 1 where the newest row on test of a (data, model) misses a bar of its.
+    """
     kept = RESULTS / f"{benchmark}.jsonl"
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     for row in rows:
@@ -95,7 +102,17 @@ def table(benchmark: str, published: Mapping[tuple[str, str], Mapping[str, float
             )
         for name, peer in row.get("peers", {}).items():
             print(f"            {name}: " + ", ".join(f"{key} {value}" for key, value in peer.items()))
-    return 0
+    newest = {(row["data"], row["model"]): row["metrics"] for row in rows if row["report"] == "test"} if bars else {}
+    missed = [
+        f"{data} {model}: {name} {newest[data, model][name]:.4f} < {bar}"
+        for (data, model), wanted in (bars or {}).items()
+        if (data, model) in newest
+        for name, bar in wanted.items()
+        if newest[data, model][name] < bar
+    ]
+    for line in missed:
+        print(f"bar not reached: {line}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

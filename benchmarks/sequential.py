@@ -25,12 +25,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 import _shared
 from bowerbird import RunOptions, evaluate, read, split
 from bowerbird.core import build, lookup
-from bowerbird.data import REGISTRY, Interactions, load
+from bowerbird.data import REGISTRY, Interactions, load, load_split
 from bowerbird.recommender import Recommender
 from bowerbird.recommender import load as load_recommender
 
@@ -67,6 +68,20 @@ def histories(path: Path) -> Interactions:
     return Interactions.of(pairs["user"], pairs["item"], origin=path.name)
 
 
+def named(name: str, root: str | None) -> Interactions:
+    """Return a named data set as one table; one that comes in parts is put together again."""
+    if REGISTRY[name].kind != "split":
+        return load(name, data_root=root)
+    parts = load_split(name, data_root=root).test
+    both = parts.known, parts.targets
+    user, item = (
+        pl.concat([getattr(part, f"{side}_ids").values.gather(getattr(part, side)) for part in both])
+        for side in ("user", "item")
+    )
+    time = None if parts.known.time is None else np.concatenate([part.time for part in both if part.time is not None])
+    return Interactions.of(user, item, time=time, events=parts.known.events, origin=name)
+
+
 def options_of(words: list[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
     options = _shared.parser(__doc__ or "")
@@ -80,8 +95,8 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate over the seeds; return the row."""
-    named = options.data in REGISTRY
-    events = load(options.data, data_root=options.data_root) if named else histories(Path(options.data))
+    by_name = options.data in REGISTRY
+    events = named(options.data, options.data_root) if by_name else histories(Path(options.data))
     if options.repeats == "keep":
         events = replace(events, events=tuple(replace(kind, hides=False) for kind in events.events))
     parts = split(events, options.split)
@@ -115,7 +130,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     figures = [{key: run[0][options.report].metrics[metric] for key, metric in METRICS.items()} for run in runs]
     row: dict[str, Any] = {
         "benchmark": "sequential",
-        "data": options.data if named else Path(options.data).name.split(".")[0],
+        "data": options.data if by_name else Path(options.data).name.split(".")[0],
         "data_sha256": events.fingerprint,
         "model": name,
         "config": document,
@@ -142,24 +157,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
-def table() -> int:
-    """Print the kept rows beside the published cells; return 1 where the newest test row of a model misses its bar."""
-    _shared.table("sequential", PUBLISHED)
-    kept = _shared.RESULTS / "sequential.jsonl"
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    newest = {(row["data"], row["model"]): row for row in rows if row["report"] == "test"}
-    missed = [
-        f"{data} {model}: {key} {newest[data, model]['metrics'][key]:.4f} < {bar}"
-        for (data, model), bars in BARS.items()
-        if (data, model) in newest
-        for key, bar in bars.items()
-        if newest[data, model]["metrics"][key] < bar
-    ]
-    for line in missed:
-        print(f"bar not reached: {line}", file=sys.stderr)
-    return 1 if missed else 0
-
-
 if __name__ == "__main__":
     options = options_of()
-    sys.exit(table() if options.table else _shared.main(options, measure))
+    sys.exit(_shared.table("sequential", PUBLISHED, BARS) if options.table else _shared.main(options, measure))

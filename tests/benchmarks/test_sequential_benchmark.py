@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import _shared
@@ -71,12 +72,12 @@ def test_the_table_fails_under_a_bar(
     run(file, "--model", "sasrec", "--report", "test", "--save")
     monkeypatch.setattr(sequential, "BARS", {("Circle", "sasrec"): {"hr@10": 1.1}})
     monkeypatch.setattr(sequential, "PUBLISHED", {("Circle", "sasrec"): {"hr@10": 0.9}})
-    assert sequential.table() == 1
+    assert _shared.table("sequential", sequential.PUBLISHED, sequential.BARS) == 1
     said = capsys.readouterr()
     assert "published, on test: hr@10 0.9000" in said.out
     assert "bar not reached: Circle sasrec: hr@10" in said.err
     monkeypatch.setattr(sequential, "BARS", {("Circle", "sasrec"): {"hr@10": 0.1}})
-    assert sequential.table() == 0
+    assert _shared.table("sequential", sequential.PUBLISHED, sequential.BARS) == 0
 
 
 def test_speed_is_compared_in_one_run(file: Path, monkeypatch: pytest.MonkeyPatch, last_row: LastRow) -> None:
@@ -110,3 +111,10 @@ def test_costs_are_shown_by_length_and_items(last_row: LastRow) -> None:
         (20, 4, "softmax"), (20, 8, "softmax"), (60_000, 4, "sampled_softmax"), (60_000, 8, "sampled_softmax"),
     ]  # fmt: skip
     assert all(one["step_ms"] > 0 for one in cells)
+
+
+def test_a_named_set_in_parts_is_one_table_again(data_root: Path) -> None:
+    events = sequential.named("lastfm-1k-cfm", str(data_root))
+    assert (len(events), events.n_users, events.n_items) == (214_574, 414, 14_387)
+    assert events.time is not None
+    assert bool((np.diff(events.time) >= 0).all())
