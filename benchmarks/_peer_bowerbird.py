@@ -10,13 +10,13 @@ import statistics
 import sys
 import time
 
+PLAIN = {"dim": 64, "batch_size": 2048, "learning_rate": 1e-3, "loss": "bpr", "cosine": False, "temperature": 1.0}
 COMMON = {
-    "mf": {"dim": 64, "batch_size": 2048, "learning_rate": 1e-3, "loss": "bpr", "cosine": False, "temperature": 1.0},
-    "lightgcn": {
-        "dim": 64, "hops": 3, "batch_size": 2048, "learning_rate": 1e-3, "loss": "bpr", "cosine": False,
-        "temperature": 1.0, "l2": 1e-5,
-    },
-}  # fmt: skip
+    "mf": PLAIN,
+    "lightgcn": PLAIN | {"hops": 3, "l2": 1e-5},
+    "ngcf": PLAIN | {"hops": 3, "l2": 1e-5, "dropout": 0.1},
+    "sgl": PLAIN | {"hops": 3, "l2": 1e-5, "view": "edges", "dropped": 0.1, "contrast_temperature": 0.5},
+}
 
 
 def main(spec):

@@ -13,7 +13,10 @@ import statistics
 import sys
 import time
 
-MODELS = {"popularity": "Pop", "itemknn": "ItemKNN", "ease": "EASE", "mf": "BPR", "lightgcn": "LightGCN"}
+MODELS = {
+    "popularity": "Pop", "itemknn": "ItemKNN", "ease": "EASE", "mf": "BPR", "lightgcn": "LightGCN", "ngcf": "NGCF",
+    "sgl": "SGL",
+}  # fmt: skip
 
 
 def main(spec):

@@ -5,7 +5,8 @@ before it validation; all items of the history are masked; HR@10 and NDCG@10. Th
 nothing is trained again for test, whose histories hold the validation event.
 
 `--split temporal` cuts everybody at one moment instead (named data with times, such as lastfm-1k-cfm or ml-1m/timed):
-later items are the targets, and for test the chosen epochs are trained again on everything before it. `--repeats keep`
+later items are the targets, and for test the chosen epochs are trained again on everything before it. With `--warmup 5`
+strangers post their first five events, and are asked about what they did then. `--repeats keep`
 lets items be foreseen and recommended again, as music is. `--model popularity --set half_life_days=7` is that of the
 last week.
 
@@ -87,6 +88,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     options = _shared.parser(__doc__ or "")
     options.set_defaults(model="default")
     options.add_argument("--split", choices=("leave-one-out", "temporal"), default="leave-one-out")
+    options.add_argument("--warmup", type=int, default=0, help="events that a stranger posts before, temporal split")
     options.add_argument("--repeats", choices=("drop", "keep"), default="drop")
     options.add_argument("--data-root", default=None, help="a folder that holds data sets by name")
     options.add_argument("--keep", default="", metavar="FOLDER", help="where trained models are kept, and found again")
@@ -99,7 +101,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     events = named(options.data, options.data_root) if by_name else histories(Path(options.data))
     if options.repeats == "keep":
         events = replace(events, events=tuple(replace(kind, hides=False) for kind in events.events))
-    parts = split(events, options.split)
+    parts = split(events, options.split, warmup=options.warmup)
     name = DEFAULT if options.model == "default" else options.model
     config = build(lookup(name).config, _shared.settings(options.set), where="--set")
     seeds = _shared.seeds(options.seeds)

@@ -197,6 +197,7 @@ class GraphConfig(PairConfig):
     """How far vectors travel, and which loss shapes them."""
 
     hops: int = 3  # graph layers; 0 leaves plain matrix factorisation
+    spread: float = 0.1  # standard deviation of the numbers that vectors begin with
     l2: float = 1e-4
     batch_size: int = 4096
     learning_rate: float = 1e-2
@@ -204,6 +205,7 @@ class GraphConfig(PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.hops >= 0, "hops", self.hops, "must be 0 or more", try_instead=3)
+        check(self.spread > 0, "spread", self.spread, "must be above 0", try_instead=0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,8 +263,8 @@ class GraphModel(DotProduct):
         super().__init__(schema)
         check_vectors(config, schema)
         self.config = config
-        self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * 0.1)
-        self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * 0.1)
+        self.user = nn.Parameter(torch.randn(schema.n_users, config.dim) * config.spread)
+        self.item = nn.Parameter(torch.randn(schema.n_items, config.dim) * config.spread)
         self.register_buffer("users", torch.zeros(schema.n_users, config.dim))  # propagated
         self.register_buffer("items", torch.zeros(schema.n_items, config.dim))  # and as they meet requests
         self.register_buffer("outgoing", torch.zeros(schema.n_items, config.dim))  # what an item gives a stranger
@@ -298,7 +300,7 @@ class GraphModel(DotProduct):
     def grow(self, n_users: int, n_items: int) -> None:
         """New users and items start small and random; they join the graph at the next `prepare`."""
         self.grow_shaped(n_users, n_items)
-        self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
-        self.item = nn.Parameter(grown(self.item, n_items, std=0.1))
+        self.user = nn.Parameter(grown(self.user, n_users, std=self.config.spread))
+        self.item = nn.Parameter(grown(self.item, n_items, std=self.config.spread))
         self.users = grown(self.users, n_users)
         self.items, self.outgoing = grown(self.items, n_items), grown(self.outgoing, n_items)

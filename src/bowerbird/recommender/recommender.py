@@ -346,7 +346,9 @@ class Recommender:
 
         def validate() -> float:
             assert valid is not None
-            who = "warm" if (valid.targets.user < valid.known.n_users).any() else "all"
+            posted = len(valid.history) > len(valid.known)  # strangers have a past too, for whoever reads one
+            warm = not posted and (valid.targets.user < valid.known.n_users).any()
+            who = "warm" if warm else "all"
             return evaluate(self, valid, metrics=[select], who=who, intervals=False).metrics[select]
 
         optimiser = Adam(self.model.parameters(), self.config.learning_rate)

@@ -59,8 +59,8 @@ class NGCF(DotProduct):
         super().__init__(schema)
         check_vectors(config, schema)
         self.config, dim, wide = config, config.dim, config.dim * (config.hops + 1)
-        self.user = nn.Parameter(torch.randn(schema.n_users, dim) * 0.1)
-        self.item = nn.Parameter(torch.randn(schema.n_items, dim) * 0.1)
+        self.user = nn.Parameter(torch.randn(schema.n_users, dim) * config.spread)
+        self.item = nn.Parameter(torch.randn(schema.n_items, dim) * config.spread)
         self.plain = nn.Parameter(torch.empty(config.hops, dim, dim))  # W₁ of what arrives
         self.met = nn.Parameter(torch.empty(config.hops, dim, dim))  # W₂ of its product with what is there
         for matrix in (*self.plain, *self.met):
@@ -139,8 +139,8 @@ class NGCF(DotProduct):
     def grow(self, n_users: int, n_items: int) -> None:
         """New users and items start small and random; they join the graph at the next `prepare`."""
         self.grow_shaped(n_users, n_items)
-        self.user = nn.Parameter(grown(self.user, n_users, std=0.1))
-        self.item = nn.Parameter(grown(self.item, n_items, std=0.1))
+        self.user = nn.Parameter(grown(self.user, n_users, std=self.config.spread))
+        self.item = nn.Parameter(grown(self.item, n_items, std=self.config.spread))
         self.users = grown(self.users, n_users)
         self.items, self.outgoing = grown(self.items, n_items), grown(self.outgoing, n_items)
 
