@@ -50,15 +50,8 @@ def cell(model: str, settings: dict[str, Any], length: int, n_items: int, option
     net.prepare(past)
     kind = lookup(model).batches
     assert kind is not None
-    batch = batches_for(kind, past, config, seed=0, device="cpu").batch(0, 0)
-    optimiser, laps = Adam(net.parameters(), 1e-3), []
-    net.train()
-    for _ in range(options.steps + 1):
-        started = time.perf_counter()
-        optimiser.zero_grad()
-        torch.autograd.backward(torch.dot(net.loss(batch), batch.weight / batch.weight.sum()))
-        optimiser.step()
-        laps.append(1000 * (time.perf_counter() - started))
+    batches = batches_for(kind, past, config, seed=0, device="cpu")
+    laps = _shared.laps(net.train(), Adam(net.parameters(), 1e-3), batches, options.steps + 1)
     net.eval().freeze()
     context, asked = Context.of_histories([past.item[:length]]), []
     encoding = []
@@ -71,7 +64,7 @@ def cell(model: str, settings: dict[str, Any], length: int, n_items: int, option
             net.scores(context)
             asked.append(1000 * (time.perf_counter() - started))
     return {
-        "length": length, "items": n_items, "loss": net.config.loss, "step_ms": statistics.median(laps[1:]),
+        "length": length, "items": n_items, "loss": net.config.loss, "step_ms": 1000 * statistics.median(laps[1:]),
         "encode_ms": statistics.median(encoding), "scores_ms": statistics.median(asked),
         "memory_mb": _shared.peak_memory_mb(),
     }  # fmt: skip
