@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bowerbird.core import ConfigError, DataError
-from bowerbird.data import EventType, Interactions, Split, later, read, split
+from bowerbird.data import Edges, EventType, Interactions, Split, later, read, split
 
 COUNTED = "before others' training"
 
@@ -303,6 +304,20 @@ def test_given_parts_are_joined_by_the_callers_ids() -> None:
     assert rows(cut.test.targets) == rows(test)
     assert cut.test.targets.user_ids.names(cut.test.strangers).to_list() == ["c"]
     assert cut.protocol.startswith("split=given hash=")
+
+
+def test_given_parts_keep_the_relations_of_training_between_those_who_are_left() -> None:
+    train = timeless([("a", "x"), ("b", "y"), ("c", "x")])
+    friends = Edges("user", "user", np.array([0, 1], np.int32), np.array([2, 0], np.int32), np.ones(2, np.float32))
+    tags = Edges("item", "tag", np.array([1, 0], np.int32), np.array([9, 8], np.int32), np.ones(2, np.float32))
+    train = replace(train.rows(np.array([1, 2])), relations={"friend": friends, "tag": tags})  # a has no event left
+    cut = split(train, test=timeless([("d", "y"), ("a", "y")]), valid=timeless([("c", "y")]))
+    for part, pairs in ((cut.train, []), (cut.test.history, [("a", "c"), ("b", "a")])):
+        ends = part.relations["friend"]
+        found = zip(part.user_ids.names(ends.source), part.user_ids.names(ends.target), strict=True)
+        assert sorted(found) == pairs
+        named = part.item_ids.names(part.relations["tag"].source).to_list()
+        assert dict(zip(named, part.relations["tag"].target.tolist(), strict=True)) == {"y": 9, "x": 8}
 
 
 def test_without_a_given_validation_part_one_is_cut_from_each_users_training() -> None:

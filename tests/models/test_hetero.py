@@ -147,6 +147,20 @@ def test_renumbering_users_and_items_renumbers_their_rows(related: Interactions)
         assert torch.allclose(other, one[order], atol=1e-6)
 
 
+def test_edges_of_any_kind_are_enough_to_be_answered_and_recommended(table) -> None:
+    past = table([(0, 0), (1, 1), (2, 2), (0, 3)], 5, 6, event=[2, 2, 0, 3], events=SHOP)
+    past = replace(
+        past, relations={"friend": edges("user", "user", (0, 3)), "tag": edges("item", "tag", (1, 0), (4, 0))}
+    )
+    model = made(past)
+    assert model.shaped_user.tolist() == [True, True, True, True, False]  # 2 has only viewed, 3 has only a friend
+    assert model.shaped_item.tolist() == [True, True, True, False, True, False]  # 3 was only returned
+    model.freeze()
+    everyone = Context.of_users(np.arange(5, dtype=np.int32), past)
+    assert model.can(everyone).tolist() == [True, True, True, True, False]
+    assert torch.isfinite(model.scores(everyone)[3]).tolist() == model.shaped_item.tolist()
+
+
 def test_a_relation_that_reaches_neither_is_refused(random_table: Interactions) -> None:
     odd = replace(random_table, relations={"near": edges("town", "land", (0, 1))})
     with pytest.raises(DataError, match=r'relation "near" joins town and land, and reaches neither users nor items\.'):
@@ -154,7 +168,7 @@ def test_a_relation_that_reaches_neither_is_refused(random_table: Interactions) 
 
 
 def test_edges_beyond_the_table_are_left_out() -> None:
-    found = edges("user", "item", (0, 1), (9, 0), (1, 8)).within({"user": 3, "item": 2})
+    found = edges("user", "item", (0, 1), (9, 0), (1, 8), (-1, 0), (0, -1)).within({"user": 3, "item": 2})
     ends, matrix = matrix_of("x", found, {"user": 3, "item": 2})
     assert ends == ("user", "item")
     assert matrix.toarray().tolist() == [[0, 1], [0, 0], [0, 0]]

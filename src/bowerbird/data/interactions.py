@@ -53,9 +53,10 @@ class Edges:
     weight: np.ndarray  # float32 (N,)
 
     def within(self, sizes: Mapping[str, int]) -> "Edges":
-        """Return the edges whose ends are rows below `sizes` of their kind."""
+        """Return the edges whose ends are rows from 0 to below `sizes` of their kind."""
         most = np.iinfo(np.int32).max
         keep = (self.source < sizes.get(self.source_kind, most)) & (self.target < sizes.get(self.target_kind, most))
+        keep &= (self.source >= 0) & (self.target >= 0)
         return replace(self, source=self.source[keep], target=self.target[keep], weight=self.weight[keep])
 
     def renamed(self, rows: Mapping[str, np.ndarray]) -> "Edges":

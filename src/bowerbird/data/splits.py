@@ -222,7 +222,10 @@ def _per_user(
 
 
 def _given(train: Interactions, valid: float | Interactions, test: Interactions, seed: int) -> Split:
-    """Join tables that were split elsewhere; a missing validation part is cut per user from train."""
+    """Join tables that were split elsewhere; a missing validation part is cut per user from train.
+
+    Relations are those of train: they are known throughout.
+    """
     tables = [train, test] if not isinstance(valid, Interactions) else [train, valid, test]
     parts = [np.full(len(table), part, np.int8) for table, part in zip(tables, (TRAIN, TEST), strict=False)]
     protocol = "split=given"
@@ -235,12 +238,15 @@ def _given(train: Interactions, valid: float | Interactions, test: Interactions,
     items = encode(pl.concat([_as(train.item_ids, table.item_ids.names(table.item)) for table in tables]))
     codes, kinds = _same_events(tables)
     timed = all(table.time is not None for table in tables)
+    sizes = {"user": len(users[0]), "item": len(items[0])}
+    moved = {"user": users[0].rows(train.user_ids.values), "item": items[0].rows(train.item_ids.values)}  # −1: gone
     whole = Interactions(
         user=users[1], item=items[1],
         weight=np.concatenate([table.weight for table in tables]),
         event=codes,
         time=np.concatenate([table.time for table in tables if table.time is not None]) if timed else None,
         user_ids=users[0], item_ids=items[0], events=kinds, origin=train.origin,
+        relations={name: edges.renamed(moved).within(sizes) for name, edges in train.relations.items()},
     ).with_tables(
         users=_described([(table.user_ids, table.users) for table in tables]),
         items=_described([(table.item_ids, table.items) for table in tables]),

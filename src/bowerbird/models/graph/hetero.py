@@ -87,6 +87,8 @@ class Hetero(GraphModel):
             self.relations.append(Relation(ends, Graph.of_matrix(matrix).to(device)))
         found = [torch.stack([one.reached(side, sizes[side]) for one in self.relations], dim=1) for side in SIDES]
         self.reached = found[0], found[1]
+        self.shaped_user |= found[0].any(dim=1)  # friends alone, or tags, are enough to have a vector
+        self.shaped_item |= found[1].any(dim=1)
 
     def _layers(self) -> tuple[list[Tensor], list[Tensor]]:
         layers = travel([], self.user, self.item)
