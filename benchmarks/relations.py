@@ -6,7 +6,8 @@ learnt; friends, tags, categories and cities are known throughout. Earlier items
 one in the same part; nobody is recommended to themselves or to a friend they have. What people chose is a relation.
 `--task funnel`: the next purchase, one a user, as published. Validation is the last purchase of whoever has two; its
 views and carts leave training with it, since none of a test pair are there either. What was bought is masked. Views
-and carts are neutral: hetero has them as edges, other models nothing. `--together` makes all three one behaviour.
+and carts are neutral: hetero has them as edges, other models nothing. With `--together` they are learnt to be foreseen
+as well: one behaviour to other models, edges of their own to hetero.
 
 The epoch is chosen on validation; for `--report test` so many are trained again on train and validation. `--keep
 FOLDER` keeps the figures of each user, means over seeds, and compares with those that are there: the mean of a − b and
@@ -46,7 +47,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     options.add_argument("--task", choices=tuple(METRICS), default="items")
     options.add_argument("--data-root", default=None, help="a folder that holds data sets by name")
     options.add_argument("--relations", default=None, help="those to keep, with commas; all of them when left out")
-    options.add_argument("--together", action="store_true", help="views, carts and purchases are one behaviour")
+    options.add_argument("--together", action="store_true", help="views and carts are learnt to be foreseen, too")
     options.add_argument(
         "--keep", default="", metavar="FOLDER", help="where the figures of users are kept and compared"
     )
