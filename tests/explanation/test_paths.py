@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bowerbird as bb
-from bowerbird.core import ConfigError, RequestError, UnknownItemError
+from bowerbird.core import ConfigError, RequestError, UnknownItemError, lookup
 from bowerbird.data import Interactions
 from bowerbird.evaluation.statistics import interval
 from bowerbird.explanation import Paths
@@ -29,18 +29,19 @@ def train() -> Interactions:
     return chosen(*pairs.T.tolist())
 
 
-def made(train: Interactions, **options: Any) -> LightGCN:
+def made(train: Interactions, name: str = "lightgcn", **options: Any) -> Any:
     torch.manual_seed(1)
-    model = LightGCN(LightGCNConfig(dim=4, **options), train.schema)
+    model = lookup(name).model(lookup(name).config(dim=4, **options), train.schema)
     model.prepare(train)
     model.freeze()
     return model
 
 
+@pytest.mark.parametrize("name", ["lightgcn", "sgl", "simgcl", "xsimgcl"])
 @pytest.mark.parametrize("hops", HOPS)
 @pytest.mark.parametrize("cosine", [True, False])
-def test_the_parts_add_up_to_the_score(train: Interactions, hops: int, cosine: bool) -> None:
-    model = made(train, hops=hops, cosine=cosine)
+def test_the_parts_add_up_to_the_score(train: Interactions, name: str, hops: int, cosine: bool) -> None:
+    model = made(train, name, hops=hops, cosine=cosine)
     paths, users = Paths(model, train), model.config.scaled(model.users)
     for user in range(train.n_users):
         for item in range(train.n_items):
@@ -91,7 +92,7 @@ def test_what_is_unknown_or_has_no_paths_is_refused(train: Interactions) -> None
         paths.reasons(999, 0)
     with pytest.raises(ConfigError, match="hops is 1"):
         Paths(made(train, hops=1), train)
-    with pytest.raises(ConfigError, match="lightgcn alone"):
+    with pytest.raises(ConfigError, match="MF does not sum along a graph"):
         Paths(MF(MFConfig(), train.schema), train)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Paths through the graph that carry a score of LightGCN, exactly: the model is linear in what travels.
+"""Paths through the graph that carry a score of LightGCN or a model built on it, exactly: what travels is summed.
 
 With Â the normalised edges, eₖ the vectors after k hops and K hops in all, the score of user u and item i is
 
@@ -8,6 +8,7 @@ With Â the normalised edges, eₖ the vectors after k hops and K hops in all, t
 
 where ē is the mean over layers (He et al., SIGIR 2020, equations 3-8, put into each other). The last sum over those v
 who chose i as well is the path u → j → people → i. Cosines only divide all parts by the same lengths.
+Where the mean leaves layer 0 out (simgcl, xsimgcl), the first term is not there and 1/(K+1) is 1/K.
 
 Shapes: U users, I items, D vector size, H items of a user.
 """
@@ -46,25 +47,25 @@ class Parts:
 
 
 class Paths:
-    """Paths from users to items in a trained LightGCN; `train` is what it was trained on."""
+    """Paths from users to items in a trained lightgcn, sgl, simgcl or xsimgcl; `train` is what it was trained on."""
 
     @torch.no_grad()
     def __init__(self, model: LightGCN, train: Interactions) -> None:
         if not isinstance(model, LightGCN):
-            raise ConfigError(
-                f"{type(model).__name__} is not linear along a graph. Paths are exact for lightgcn alone."
-            )
+            name = type(model).__name__
+            raise ConfigError(f"{name} does not sum along a graph. Take lightgcn, sgl, simgcl or xsimgcl for paths.")
         if model.config.hops < 2:
             raise ConfigError(f"hops is {model.config.hops}; a path over other people takes 2 or more. Train with 3.")
         self.train, self.pairs = train, pair_matrix(train)
         self.choosers = self.pairs.T.tocsr()
-        graph, hops = Graph.of_matrix(self.pairs).to(model.user.device), model.config.hops
+        graph, hops, first = Graph.of_matrix(self.pairs).to(model.user.device), model.config.hops, model.first
         users, items = travel([graph] * hops, model.user, model.item)
-        whole = mean(users)
+        whole = mean(users[first:])
         length = model.config.scaled(whole).norm(dim=1) / whole.norm(dim=1)  # 1 where cosine is off
-        self.scale = (length / (hops + 1)).nan_to_num(0.0).cpu().numpy()  # (U,)
-        self.end = model.config.scaled(mean(items)).cpu().numpy()  # (I, D)
-        self.user, self.item = users[0].cpu().numpy(), items[0].cpu().numpy()
+        self.scale = (length / (hops + 1 - first)).nan_to_num(0.0).cpu().numpy()  # (U,)
+        self.end = model.config.scaled(mean(items[first:])).cpu().numpy()  # (I, D)
+        self.user = (users[0] * (first == 0)).cpu().numpy()  # (U, D): what counts of the user alone
+        self.item = items[0].cpu().numpy()  # (I, D)
         self.sent = sum(users[1 : hops - 1], users[0]).cpu().numpy()  # (U, D): what goes on behind a person
         self.root = [np.sqrt(np.maximum(side.cpu().numpy(), 1)) for side in (graph.user_degree, graph.item_degree)]
 

@@ -34,6 +34,8 @@ class LightGCNConfig(GraphConfig):
 class LightGCN(GraphModel):
     """Scores a user-item pair by the dot product of their propagated vectors."""
 
+    graph: Graph
+
     def prepare(self, train: Interactions) -> None:
         """Hold the training graph, and remember whom it reaches."""
         self.note_shaped(train)
@@ -41,14 +43,13 @@ class LightGCN(GraphModel):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return every user vector (U, D) and every item vector (I, D)."""
-        return smoothed(self.graph, self.user, self.item, hops=self.config.hops)
+        return smoothed(self.graph, self.user, self.item, hops=self.config.hops, first=self.first)
 
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive (B,)."""
-        config = self.config
         users, items = self()
-        loss = pair_loss(config, rows(users, batch.user), items, batch)
-        return loss + l2(config, self.user, self.item, batch)
+        loss = pair_loss(self.config, rows(users, batch.user), items, batch)
+        return loss + l2(self.config, self.user, self.item, batch)
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -58,4 +59,5 @@ class LightGCN(GraphModel):
         layer of the items is not sent on.
         """
         users, items = travel([self.graph] * self.config.hops, self.user, self.item)
-        self.keep(mean(users), mean(items), sent(self.graph, items[: max(self.config.hops, 1)], len(items)))
+        sending = sent(self.graph, items[: max(self.config.hops, 1)], len(items) - self.first)
+        self.keep(mean(users[self.first :]), mean(items[self.first :]), sending)

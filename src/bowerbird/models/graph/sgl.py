@@ -10,15 +10,14 @@ Shapes:  U users, I items, E observed pairs, B batch rows, D embedding size.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from bowerbird.core import check, closest, register
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, pair_matrix, sent, smoothed, travel
-from bowerbird.nn.losses import l2, pair_loss, rows
+from bowerbird.models.graph.lightgcn import LightGCN
+from bowerbird.nn.graph import ContrastConfig, Graph, contrast, mean, pair_matrix, smoothed, travel
 
 VIEWS = ("edges", "nodes", "walks")
 
@@ -48,7 +47,7 @@ class SGLConfig(ContrastConfig):
         "contrast": (0.005, 1.0), "contrast_temperature": (0.1, 1.0), "dropped": (0.05, 0.5), "view": list(VIEWS),
     },
 )  # fmt: skip
-class SGL(GraphModel):
+class SGL(LightGCN):
     """Scores a user-item pair by the dot product of their vectors, propagated along the whole graph."""
 
     config: SGLConfig
@@ -60,15 +59,12 @@ class SGL(GraphModel):
         self.note_shaped(train)
         self.pairs = pair_matrix(train)
         self.graph = Graph.of_matrix(self.pairs).to(self.user.device)
-        self.views = self._whole(), self._whole()
+        self.views = [self.graph] * self.config.hops, [self.graph] * self.config.hops
 
     def begin_epoch(self, rng: np.random.Generator) -> None:
         """Draw two new views."""
         if self.config.contrast:
             self.views = self._drawn(rng), self._drawn(rng)
-
-    def _whole(self) -> list[Graph]:
-        return [self.graph] * self.config.hops
 
     def _drawn(self, rng: np.random.Generator) -> list[Graph]:
         hops = self.config.hops
@@ -76,30 +72,17 @@ class SGL(GraphModel):
         graphs = [Graph.of_matrix(thinned(self.pairs, self.config, rng)).to(self.user.device) for _ in range(n)]
         return graphs if n == hops else graphs * hops
 
-    def _travelled(self, graphs: list[Graph]) -> tuple[Tensor, Tensor]:
+    def view(self, graphs: list[Graph]) -> tuple[Tensor, Tensor]:
+        """Return every user vector (U, D) and every item vector (I, D), having travelled along one graph a hop."""
         if all(graph is graphs[0] for graph in graphs):
             return smoothed(graphs[0] if graphs else self.graph, self.user, self.item, hops=len(graphs))
         users, items = travel(graphs, self.user, self.item)
         return mean(users), mean(items)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return every user vector (U, D) and every item vector (I, D)."""
-        return self._travelled(self._whole())
-
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive, and the contrast of its user and item in two views (B,)."""
-        config = self.config
-        users, items = self()
-        loss = pair_loss(config, rows(users, batch.user), items, batch) + l2(config, self.user, self.item, batch)
-        if not config.contrast:
-            return loss
-        return loss + contrast(config, batch, *(self._travelled(graphs) for graphs in self.views))
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """Keep what has travelled along the whole graph, and what each item sends along a new edge."""
-        users, items = travel(self._whole(), self.user, self.item)
-        self.keep(mean(users), mean(items), sent(self.graph, items[: max(self.config.hops, 1)], len(items)))
+        loss = super().loss(batch)
+        return loss + contrast(self.config, batch, *map(self.view, self.views)) if self.config.contrast else loss
 
 
 def thinned(pairs: csr_matrix, config: SGLConfig, rng: np.random.Generator) -> csr_matrix:

@@ -10,14 +10,12 @@ Shapes:  U users, I items, E observed pairs, B batch rows, D embedding size.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bowerbird.core import check, register
-from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, sent, smoothed, travel
-from bowerbird.nn.losses import l2, pair_loss, rows
+from bowerbird.models.graph.lightgcn import LightGCN
+from bowerbird.nn.graph import ContrastConfig, contrast, mean, travel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,38 +41,18 @@ class SimGCLConfig(ContrastConfig):
         "contrast": (0.01, 2.0), "contrast_temperature": (0.1, 1.0), "noise": (0.01, 1.0),
     },
 )  # fmt: skip
-class SimGCL(GraphModel):
+class SimGCL(LightGCN):
     """Scores a user-item pair by the dot product of their propagated vectors, without noise."""
 
     first = 1
     config: SimGCLConfig
 
-    def prepare(self, train: Interactions) -> None:
-        """Hold the training graph, and remember whom it reaches."""
-        self.note_shaped(train)
-        self.graph = Graph.of(train).to(self.user.device)
-
-    def _layers(self, noise: float = 0.0) -> tuple[list[Tensor], list[Tensor]]:
-        return travel([self.graph] * self.config.hops, self.user, self.item, noise=noise)
-
-    def forward(self, noise: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return every user vector (U, D) and every item vector (I, D), with noise of this length at each hop."""
-        if not noise:
-            return smoothed(self.graph, self.user, self.item, hops=self.config.hops, first=self.first)
-        users, items = self._layers(noise)
+    def view(self) -> tuple[Tensor, Tensor]:
+        """Return every user vector (U, D) and every item vector (I, D), with new noise at each hop."""
+        users, items = travel([self.graph] * self.config.hops, self.user, self.item, noise=self.config.noise)
         return mean(users[self.first :]), mean(items[self.first :])
 
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive, and the contrast of its user and item under two noises (B,)."""
-        config = self.config
-        users, items = self()
-        loss = pair_loss(config, rows(users, batch.user), items, batch) + l2(config, self.user, self.item, batch)
-        if not config.contrast:
-            return loss
-        return loss + contrast(config, batch, self(config.noise), self(config.noise))
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """Keep the propagated vectors, and what each item sends along a new edge."""
-        users, items = self._layers()
-        self.keep(mean(users[self.first :]), mean(items[self.first :]), sent(self.graph, items[:-1], self.config.hops))
+        loss = super().loss(batch)
+        return loss + contrast(self.config, batch, self.view(), self.view()) if self.config.contrast else loss

@@ -10,13 +10,12 @@ Shapes:  U users, I items, E observed pairs, B batch rows, D embedding size.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bowerbird.core import check, register
-from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import ContrastConfig, Graph, GraphModel, contrast, mean, sent, smoothed, travel
+from bowerbird.models.graph.lightgcn import LightGCN
+from bowerbird.nn.graph import ContrastConfig, contrast, mean, travel
 from bowerbird.nn.losses import l2, pair_loss, rows
 
 
@@ -46,37 +45,17 @@ class XSimGCLConfig(ContrastConfig):
         "contrast": (0.01, 2.0), "contrast_temperature": (0.1, 1.0), "noise": (0.01, 1.0),
     },
 )  # fmt: skip
-class XSimGCL(GraphModel):
+class XSimGCL(LightGCN):
     """Scores a user-item pair by the dot product of their propagated vectors, without noise."""
 
     first = 1
     config: XSimGCLConfig
 
-    def prepare(self, train: Interactions) -> None:
-        """Hold the training graph, and remember whom it reaches."""
-        self.note_shaped(train)
-        self.graph = Graph.of(train).to(self.user.device)
-
-    def _layers(self, noise: float = 0.0) -> tuple[list[Tensor], list[Tensor]]:
-        return travel([self.graph] * self.config.hops, self.user, self.item, noise=noise)
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return every user vector (U, D) and every item vector (I, D)."""
-        return smoothed(self.graph, self.user, self.item, hops=self.config.hops, first=self.first)
-
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive, and the contrast of its user and item with an early layer (B,)."""
         config = self.config
-        layers = self._layers(config.noise)
+        layers = travel([self.graph] * config.hops, self.user, self.item, noise=config.noise)
         users, items = (mean(side[self.first :]) for side in layers)
         loss = pair_loss(config, rows(users, batch.user), items, batch) + l2(config, self.user, self.item, batch)
-        if not config.contrast:
-            return loss
         early = layers[0][config.layer], layers[1][config.layer]
-        return loss + contrast(config, batch, (users, items), early)
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """Keep the propagated vectors, and what each item sends along a new edge."""
-        users, items = self._layers()
-        self.keep(mean(users[self.first :]), mean(items[self.first :]), sent(self.graph, items[:-1], self.config.hops))
+        return loss + contrast(config, batch, (users, items), early) if config.contrast else loss
