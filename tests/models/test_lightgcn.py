@@ -54,7 +54,7 @@ def test_repeated_events_are_one_edge(table, two_by_two: Interactions) -> None:
 
 @pytest.mark.parametrize("loss", NAMES)
 def test_zero_hops_is_matrix_factorisation(loss: str, random_table: Interactions) -> None:
-    settings = {"dim": 4, "loss": loss, "l2": 0.01, "negatives": 5}
+    settings = {"dim": 4, "loss": loss, "l2": 0.01, "negatives": 5, "temperature": 0.2}
     graph = LightGCN(LightGCNConfig(hops=0, **settings), random_table.schema)
     plain = MF(MFConfig(**settings), random_table.schema)
     plain.user.data, plain.item.data = graph.user.data.clone(), graph.item.data.clone()

@@ -23,6 +23,10 @@ from bowerbird.nn.losses import l2, pair_loss, rows
 class LightGCNConfig(GraphConfig):
     """How far vectors travel, and which loss shapes them."""
 
+    hops: int = 2  # graph layers; 0 leaves plain matrix factorisation
+    temperature: float = 0.1  # scores are divided by it in the loss, but for cosine contrastive
+    decay: float = 0.95  # what the learning rate is multiplied by after every epoch
+
 
 @register(
     "lightgcn",
