@@ -26,10 +26,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "itemknn": {},
     "ease": {},
     "mf": {"dim": 8, "epochs": 15, "batch_size": 128, "negatives": 8, "learning_rate": 0.03},
-    "lightgcn": {"dim": 8, "epochs": 10, "batch_size": 128, "negatives": 8, "learning_rate": 0.03},
+    "lightgcn": {
+        "dim": 8, "epochs": 10, "batch_size": 128, "negatives": 8, "learning_rate": 0.03, "decay": 1.0, "hops": 3,
+        "temperature": 0.15,
+    },
     "sasrec": {"dim": 8, "epochs": 12, "batch_size": 128, "learning_rate": 0.01},
     "fm": {"dim": 4, "epochs": 4, "batch_size": 256, "learning_rate": 0.02},  # of two stages
-}
+}  # fmt: skip
 TRAINED = ("mf", "lightgcn", "sasrec")
 
 
