@@ -13,6 +13,7 @@ from torch import Tensor
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions
 from bowerbird.features import Pairs
+from bowerbird.nn import graph as graphs
 from bowerbird.nn.graph import ContrastConfig, Graph, contrast, mean, propagate, sent, smoothed, travel
 
 
@@ -186,6 +187,19 @@ def test_what_an_item_sends_by_hand() -> None:
     layers = [torch.tensor([[1.0], [2.0], [5.0]]), torch.tensor([[3.0], [4.0], [6.0]])]
     # item 0 has two edges, item 1 one, item 2 none
     assert sent(graph, layers, 4)[:, 0].tolist() == pytest.approx([1 / math.sqrt(2), 6 / 4, 0.0])
+
+
+def test_a_large_batch_is_told_apart_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = torch.Generator().manual_seed(0)
+    one, other = ((torch.randn(9, 4, generator=stream), torch.randn(9, 4, generator=stream)) for _ in range(2))
+    batch = Pairs(torch.arange(9).repeat(2), torch.arange(9).repeat(2), torch.ones(18), torch.tensor([1]))
+    whole = contrast(ContrastConfig(), batch, one, other)
+    monkeypatch.setattr(graphs, "OTHERS", 3)
+    found = contrast(ContrastConfig(), batch, one, other)
+    assert torch.equal(found[:9], found[9:])
+    assert bool(((found > 0) & (found < whole)).all())
+    monkeypatch.setattr(graphs, "OTHERS", 1)
+    assert contrast(ContrastConfig(), batch, one, other).abs().max() < 1e-6  # nobody else is there
 
 
 def test_the_contrast_by_a_slow_loop_names_everybody_once() -> None:

@@ -20,6 +20,7 @@ from bowerbird.features import Context, Pairs
 from bowerbird.nn.losses import PairConfig, info_nce, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
+OTHERS = 4_096  # of whom a user or an item is told apart at once
 EDGE_BYTES = 40  # of each edge at the peak, while both halves are made
 
 
@@ -236,14 +237,19 @@ def check_vectors(config: GraphConfig, schema: Schema) -> None:
 def contrast(config: ContrastConfig, batch: Pairs, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
     """Return what it costs that the user and the item of each row know their other view too little (B,).
 
-    A view is all users (U, D) and all items (I, D). Each is to be told from the others of the batch, named once;
-    workers who share a batch contrast their own rows.
+    A view is all users (U, D) and all items (I, D). Each is to be told from the others of the batch, named once, and
+    from `OTHERS` of them at most, so that a large batch costs no more a row; workers who share a batch contrast their
+    own rows.
     """
     found = batch.weight.new_zeros(len(batch))
     for index, here, there in zip((batch.user, batch.item), one, other, strict=True):
         distinct, place = torch.unique(index, return_inverse=True)
-        views = rows(here, distinct), rows(there, distinct)
-        found = found + info_nce(*views, temperature=config.contrast_temperature)[place]
+        if len(distinct) > OTHERS:  # in an order of chance: neighbouring rows are alike
+            order = torch.randperm(len(distinct), device=index.device)
+            distinct, place = distinct[order], order.argsort()[place]
+        views = zip(*(torch.split(rows(side, distinct), OTHERS) for side in (here, there)), strict=True)
+        cost = torch.cat([info_nce(*pair, temperature=config.contrast_temperature) for pair in views])
+        found = found + cost[place]
     return config.contrast * found
 
 

@@ -8,7 +8,7 @@ Cost:    one pass is O(hops * (2E * D + (U + I) * D²)) multiplies; keeps U and 
 Shapes:  U users, I items, E observed pairs, B batch rows or requests, D embedding size, K hops.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.nn.graph import Graph, GraphConfig, check_vectors, propagate, sent
-from bowerbird.nn.losses import l2, pair_loss, rows
+from bowerbird.nn.losses import WHOLE, l2, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
 SLOPE = 0.2  # of the activation below 0, as in the authors' code
@@ -97,9 +97,15 @@ class NGCF(DotProduct):
     def loss(self, batch: Pairs) -> Tensor:
         """Return the loss of each positive (B,)."""
         config = self.config
-        users, items = self()
-        loss = pair_loss(config, rows(users, batch.user), items, batch)
-        return loss + l2(config, self.user, self.item, batch)
+        users, items = self._layers()
+        query, near = _beside([rows(layer, batch.user) for layer in users]), batch
+        if config.loss not in WHOLE:  # only the items of the batch are put side by side
+            both = torch.cat([batch.item, batch.negative.flatten()])
+            distinct, place = torch.unique(both, return_inverse=True)
+            own, others = place.tensor_split([len(batch)])
+            items = [rows(layer, distinct) for layer in items]
+            near = replace(batch, item=own, negative=others.view_as(batch.negative))
+        return pair_loss(config, query, _beside(items), near) + l2(config, self.user, self.item, batch)
 
     @torch.no_grad()
     def freeze(self) -> None:
