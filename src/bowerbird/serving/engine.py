@@ -33,7 +33,6 @@ from bowerbird.core import (
 )
 from bowerbird.data import EventType, declared
 from bowerbird.features.content import ItemWords
-from bowerbird.pipeline import filters as filter_language
 from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.rerank import seconds
@@ -43,7 +42,7 @@ from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
 from bowerbird.serving.metrics import Metrics
-from bowerbird.serving.person import Person
+from bowerbird.serving.questions import allowed_of, asked_of, body_of, explain, known_rows, slate_of
 from bowerbird.serving.view import NEVER, PUBLISHED, Tally, View, item_table
 from bowerbird.store import bundles
 from bowerbird.store.answers import Answers
@@ -62,7 +61,6 @@ WAIT_S = 0.2  # for events that a request wants to see reflected
 KEEP_S, BOARDS_EVERY = 0.5, 4  # how often the keeper looks, and in which of its turns boards are shaped anew
 LOOK_S = 0.005  # between two looks for them at what another process writes
 REMEMBERED = 20_000  # slates that can be fetched before they are on the disk
-POLICY = "greedy"
 TRIED = 200  # requests after a swap in which failures roll it back
 BAD_SHARE = 0.05  # of them
 
@@ -168,7 +166,7 @@ class Engine:
         if old is None or old.words is None:
             return ItemWords.of(table)
         rows = old.rows([one.id for one in self.catalogue.changes("item", old.followed)])
-        return old.words.renewed(table, _known(rows))
+        return old.words.renewed(table, known_rows(rows))
 
     def _with_boards(self, view: View) -> View:
         """Return the view with boards as events have them now, and pipelines on top."""
@@ -313,12 +311,12 @@ class Engine:
         stale = not self.wait_for(question.get("min_offset"))
         view = self.view
         scenario, pipeline = self._pipeline(view, question)
-        asked, unknown = self._asked(view, scenario, question, previous)
+        asked, unknown = asked_of(view, scenario, question, previous, self.world)
         answer = self._run(view, pipeline, asked)
-        body = self._body(view, scenario, question, request_id, answer, unknown) | {"stale": stale}
+        body = body_of(view, scenario, question, request_id, answer, unknown) | {"stale": stale}
         if question.get("explain"):
-            self._explain(view, asked, answer, body)
-        return body, self._slate_of(view, question, body, previous)
+            explain(view, asked, answer, body)
+        return body, slate_of(view, question, body, previous, self.world.now())
 
     def _pipeline(self, view: View, question: Mapping[str, Any]) -> tuple[Scenario, LivePipeline]:
         name = question.get("scenario") or DEFAULT.name
@@ -339,116 +337,6 @@ class Engine:
             answer = pipeline.popular(asked, "model_failed")
         self.metrics.slate({step.stage: step.ms for step in answer.trace}, answer.fallback)
         return answer
-
-    def _asked(
-        self, view: View, scenario: Scenario, question: Mapping[str, Any], previous: Sequence[Any]
-    ) -> tuple[Asked, int]:
-        """Return a question in rows, and how many ids of its history are not known."""
-        person = Person(view, scenario, question)
-        now = self.world.now()
-        served: Sequence[Any] = ()
-        if scenario.hide_served_s and person.key is not None:
-            served = view.people.shown(person.key, now - scenario.hide_served_s)
-        where = question.get("where")
-        timeout_ms = question.get("timeout_ms") or scenario.timeout_ms
-        return (
-            Asked(
-                context=person.context,
-                k=question.get("k") or scenario.k,
-                liked=None if view.words is None else person.liked,
-                seen=person.seen,
-                served=_known(view.rows([*served, *previous])),
-                exclude=_known(view.rows(question.get("exclude_items") or ())),
-                where=filter_language.parse(where) if where else None,
-                seen_rows=lambda one: person.did(one.event, None if one.window_s is None else now - one.window_s),
-                now=now,
-                deadline=self.world.monotonic() + timeout_ms / 1000 if timeout_ms else None,
-                diversity=question.get("diversity"),
-                explain=bool(question.get("explain")),
-                seed=view.recommender.run.seed,
-            ),
-            person.unknown,
-        )
-
-    def _body(
-        self,
-        view: View,
-        scenario: Scenario | None,
-        question: Mapping[str, Any],
-        request_id: str,
-        answer: Answer,
-        unknown: int,
-    ) -> dict[str, Any]:
-        """Return an answer as the API sends it, without reasons."""
-        fields = question.get("fields") or ()
-        rows, titles = answer.items.tolist(), view.titles(answer.items)
-        columns = (rows, titles, answer.scores.tolist(), answer.propensity.tolist(), answer.sources)
-        items = [
-            {
-                "item_id": view.item_id(row),
-                "title": title,
-                "position": place,
-                "score": score,
-                "sources": sources,
-                "propensity": propensity,
-                "reasons": [],
-                "properties": view.properties(row, fields) if fields else {},
-            }
-            for place, (row, title, score, propensity, sources) in enumerate(zip(*columns, strict=True), 1)
-        ]
-        return {
-            "request_id": request_id,
-            "user_id": question.get("user_id"),
-            "scenario": None if scenario is None else scenario.name,
-            "model": view.recommender.name,
-            "model_version": view.recommender.version,
-            "policy": POLICY,
-            "rung": answer.rung or "none",
-            "fallback": answer.fallback,
-            "stale": False,
-            "unknown_items": unknown,
-            "items": items,
-            "trace": [
-                {"stage": step.stage, "candidates": step.candidates, "ms": round(step.ms, 3)} for step in answer.trace
-            ],
-            "timings_ms": {step.stage: round(step.ms, 3) for step in answer.trace},
-        }
-
-    def _explain(self, view: View, asked: Asked, answer: Answer, body: dict[str, Any]) -> None:
-        """Put a reason to every item of a body; one that is newer than the model is there for being new."""
-        rec = view.recommender
-        known = [place for place, row in enumerate(answer.items.tolist()) if row < view.n_known]
-        reasons = rec.explain(asked.context, answer.items[known])
-        for place, reason in zip(known, reasons, strict=True):
-            body["items"][place]["reasons"] = [reason.to_dict()]
-        for place in set(range(len(answer.items))) - set(known):
-            body["items"][place]["reasons"] = [{"kind": "new", "text": "new here", "items": []}]
-
-    def _slate_of(
-        self, view: View, question: Mapping[str, Any], body: dict[str, Any], previous: Sequence[Any]
-    ) -> LogEvent:
-        """Return what the log keeps of an answer."""
-        document = {
-            "items": [one["item_id"] for one in body["items"]],
-            "propensity": [one["propensity"] for one in body["items"]],
-            "scores": [one["score"] for one in body["items"]],
-            "sources": [one["sources"] for one in body["items"]],
-            "question": dict(question),
-            "previous": list(previous),
-            **{key: body[key] for key in ("model", "rung", "fallback", "stale", "unknown_items", "trace")},
-        }
-        return LogEvent(
-            event_id=body["request_id"],
-            event=SLATE,
-            user_id=question.get("user_id"),
-            session_id=question.get("session_id"),
-            time=self.world.now(),
-            request_id=body["request_id"],
-            scenario=body["scenario"],
-            context=json.dumps(document, ensure_ascii=False),
-            policy_version=POLICY,
-            model_version=view.recommender.version,
-        )
 
     def log_slate(self, event: LogEvent) -> None:
         """Log what is about to be shown, without waiting for the disk."""
@@ -480,7 +368,7 @@ class Engine:
         view = self.view
         row = self._row(view, item_id)
         scenario, pipeline = self._pipeline(view, question)
-        asked, _ = self._asked(view, scenario, question, ())
+        asked, _ = asked_of(view, scenario, question, (), self.world)
         stages = pipeline.why(asked, row)
         return {
             "item_id": item_id,
@@ -493,11 +381,11 @@ class Engine:
         view = self.view
         scenario, pipeline = self._pipeline(view, question)
         rows = view.rows(question["items"])
-        asked, unknown = self._asked(view, scenario, {**question, "k": len(rows)}, ())
+        asked, unknown = asked_of(view, scenario, {**question, "k": len(rows)}, (), self.world)
         answer = pipeline.rank_list(asked, np.unique(rows[rows >= 0]))
-        body = self._body(view, scenario, question, request_id, answer, unknown + int((rows < 0).sum()))
+        body = body_of(view, scenario, question, request_id, answer, unknown + int((rows < 0).sum()))
         if question.get("explain"):
-            self._explain(view, asked, answer, body)
+            explain(view, asked, answer, body)
         return body
 
     def similar(self, question: Mapping[str, Any], request_id: str) -> dict[str, Any]:
@@ -505,16 +393,16 @@ class Engine:
         view = self.view
         rows = np.array([self._row(view, one) for one in question["items"]], np.int64)
         where = question.get("where")
-        allowed = self._allowed(view, where)
+        allowed = allowed_of(view, where, self.world.now())
         allowed[rows] = False
-        allowed[_known(view.rows(question.get("exclude_items") or ()))] = False
+        allowed[known_rows(view.rows(question.get("exclude_items") or ()))] = False
         rec = view.recommender
         with torch.inference_mode():
             draw = partial(torch_stream, rec.run.seed, "ties")
             found = view.scorer.like(rows[rows < view.n_known], question["k"], allowed, draw)
         if found is None:
             raise RequestError(f"{rec.name} knows no likeness of these items. Train itemknn, ease or lightgcn.")
-        return self._body(view, None, question, request_id, Answer.plain(*found, "model"), 0)
+        return body_of(view, None, question, request_id, Answer.plain(*found, "model"), 0)
 
     def alike(self, user_id: Any, k: int) -> list[dict[str, Any]]:
         """Return the users most like one, by the items that they share; raises `UnknownItemError`."""
@@ -533,21 +421,11 @@ class Engine:
         boards = {"popular": view.shelf.popular, "trending": view.shelf.trending, "latest": view.shelf.latest}
         if name not in boards:
             raise UnknownItemError(f'no list is named "{name}". There are {", ".join(boards)}.')
-        allowed, order = self._allowed(view, where), boards[name]
+        allowed, order = allowed_of(view, where, self.world.now()), boards[name]
         rows = of_board(order, allowed, k)
         scores = {"popular": view.tally.chosen, "trending": view.tally.hot}.get(name)
         worth = scores[rows] if scores is not None else -np.arange(len(rows), dtype=float)
-        return self._body(view, None, {}, request_id, Answer.plain(rows, worth, name), 0)
-
-    def _allowed(self, view: View, where: str | None) -> np.ndarray:
-        """Return which items may be shown to anyone, bool (I,)."""
-        allowed = view.shelf.available.copy()
-        if where:
-            one = filter_language.parse(where)
-            if one.seen:
-                raise RequestError("seen() asks about a person, and this list is for nobody in particular.")
-            allowed &= one.mask(view.shelf.items, now=self.world.now())
-        return allowed
+        return body_of(view, None, {}, request_id, Answer.plain(rows, worth, name), 0)
 
     def _row(self, view: View, item_id: Any) -> int:
         row = view.row(item_id)
@@ -678,7 +556,7 @@ class Engine:
         for question in questions:
             scenario, pipeline = self._pipeline(view, question)
             try:
-                answer = pipeline.run(self._asked(view, scenario, question, ())[0])
+                answer = pipeline.run(asked_of(view, scenario, question, (), self.world)[0])
             except Exception as error:
                 raise BundleError(f"version {view.version} cannot answer {question}: {error}") from error
             if not np.isfinite(answer.scores).all():
@@ -778,10 +656,6 @@ def _indexed(vectors: Tensor, shaped: Tensor) -> Index | None:
     except MissingExtraError as error:
         LOG.warning("%s Until then all %s items are looked through.", error, f"{len(vectors):,}")
         return None
-
-
-def _known(rows: np.ndarray) -> np.ndarray:
-    return rows[rows >= 0]
 
 
 def _latest(table: Any, since: np.ndarray) -> np.ndarray:
