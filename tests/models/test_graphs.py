@@ -102,7 +102,7 @@ def test_serving_needs_no_graph(name: str, random_table: Interactions) -> None:
 @pytest.mark.parametrize("loss", NAMES)
 @pytest.mark.parametrize("name", ["ngcf", "sgl", "hetero"])
 def test_zero_hops_is_matrix_factorisation(name: str, loss: str, random_table: Interactions) -> None:
-    settings = {"dim": 4, "loss": loss, "l2": 0.01, "negatives": 5}
+    settings = {"dim": 4, "loss": loss, "l2": 0.01, "negatives": 5, "temperature": 0.2}
     graph = made(name, random_table, hops=0, **settings, **({"contrast": 0.0} if name == "sgl" else {}))
     plain = MF(MFConfig(**settings), random_table.schema)
     plain.user.data, plain.item.data = graph.user.data.clone(), graph.item.data.clone()

@@ -200,6 +200,9 @@ class GraphConfig(PairConfig):
     hops: int = 3  # graph layers; 0 leaves plain matrix factorisation
     spread: float = 0.1  # standard deviation of the numbers that vectors begin with
     l2: float = 1e-4
+    patience: int = (
+        15  # validations without a gain before training stops: random vectors that travelled are good already
+    )
     batch_size: int = 4096
     learning_rate: float = 1e-2
 

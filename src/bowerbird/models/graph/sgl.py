@@ -26,6 +26,9 @@ VIEWS = ("edges", "nodes", "walks")
 class SGLConfig(ContrastConfig):
     """What a view of the graph leaves out."""
 
+    hops: int = 2  # graph layers; 0 leaves plain matrix factorisation
+    temperature: float = 0.1  # scores are divided by it in the loss, but for cosine contrastive
+    decay: float = 0.95  # what the learning rate is multiplied by after every epoch
     contrast: float = 0.02  # weight of the contrast; 0 leaves it out
     view: str = "edges"  # what is dropped: "edges", "nodes" with theirs, or "walks": other edges at each hop
     dropped: float = 0.1  # share of them

@@ -23,6 +23,8 @@ class SimGCLConfig(ContrastConfig):
     """How much noise makes a view."""
 
     hops: int = 3  # graph layers, 1 or more
+    temperature: float = 0.1  # scores are divided by it in the loss, but for cosine contrastive
+    decay: float = 0.95  # what the learning rate is multiplied by after every epoch
     noise: float = 0.1  # length of what a view adds to each vector at each hop
 
     def __post_init__(self) -> None:
