@@ -29,6 +29,9 @@ SIDES = ("user", "item")
 class HeteroConfig(GraphConfig):
     """How far vectors travel, and which loss shapes them."""
 
+    temperature: float = 0.1  # scores are divided by it in the loss, but for cosine contrastive
+    decay: float = 0.95  # what the learning rate is multiplied by after every epoch
+
 
 @dataclass(frozen=True)
 class Relation:
