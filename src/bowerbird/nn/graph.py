@@ -171,7 +171,7 @@ def travel(
 def _disturbed(vectors: Tensor, noise: float) -> Tensor:
     with torch.no_grad():
         added = torch.rand_like(vectors)
-        added.mul_(noise / added.norm(dim=1, keepdim=True)).mul_(vectors.sign())
+        added.mul_(noise / added.norm(dim=1, keepdim=True).clamp(min=1e-12)).mul_(vectors.sign())
     return vectors + added
 
 
