@@ -34,7 +34,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--model", default="lightgcn", help="a name from `bowerbird models`")
     options.add_argument("--recipe", help="a TOML file whose [model] section sets hyper-parameters")
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter")
-    options.add_argument("--seeds", default="0", help="comma-separated")
+    options.add_argument("--seeds", default="0", help="how many, or which ones with commas: 3 is 0,1,2")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--limit-seconds", type=float, default=1800.0, help="stop training after this long and say so")
     options.add_argument("--report", choices=("valid", "test"), default="valid")
@@ -124,11 +124,12 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def seeds(text: str) -> list[int]:
-    """Return numbers that stand in a text with commas between them."""
+    """Return the numbers that stand in a text with commas between them; a number alone, if not 0, is how many."""
     try:
-        return [int(seed) for seed in text.split(",")]
+        found = [int(seed) for seed in text.split(",")]
     except ValueError:
         raise BowerbirdError(f"--seeds is {text!r}; write numbers with commas, such as 0,1,2.") from None
+    return list(range(found[0])) if len(found) == 1 and found[0] > 0 else found
 
 
 def peak_memory_mb() -> float:

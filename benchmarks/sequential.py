@@ -105,12 +105,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     name = DEFAULT if options.model == "default" else options.model
     config = build(lookup(name).config, _shared.settings(options.set), where="--set")
     seeds = _shared.seeds(options.seeds)
-    limit = _shared.Limit(options.limit_seconds)
     document = json.loads(json.dumps(asdict(config)))
     digest = hashlib.sha256(json.dumps([name, document], sort_keys=True).encode()).hexdigest()
     runs = []
     for seed in seeds:
-        started = time.perf_counter()
+        started, limit = time.perf_counter(), _shared.Limit(options.limit_seconds)
         kept = Path(options.keep, f"{parts.train.fingerprint[:8]}-{name}-{digest[:8]}-{seed}") if options.keep else None
         if kept is not None and kept.exists():
             rec = load_recommender(kept)

@@ -30,6 +30,11 @@ def test_the_last_line_is_one_json_object_with_the_agreed_fields(folder: Path, l
     assert row["metrics"]["recall@20"] > 0.5  # type: ignore[index]
 
 
+@pytest.mark.parametrize(("text", "found"), [("0", [0]), ("3", [0, 1, 2]), ("4,2", [4, 2])])
+def test_seeds_are_how_many_or_which_ones(text: str, found: list[int]) -> None:
+    assert _shared.seeds(text) == found
+
+
 def test_bars_decide_the_exit_status(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--require", "recall@20>=0.0", "--require", "seconds.train<=1e6") == 0
     assert run(folder, "--require", "recall@20>=1.1") == 1
