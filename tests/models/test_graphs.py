@@ -99,6 +99,28 @@ def test_serving_needs_no_graph(name: str, random_table: Interactions) -> None:
         assert torch.equal(served.scores(asked), model.scores(asked))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_as_much_of_an_items_length_is_served_as_told(name: str, random_table: Interactions) -> None:
+    served = {}
+    for length in (0.0, 0.5, 1.0):
+        model = made(name, random_table, length=length)
+        model.freeze()
+        served[length] = model.item_vectors()[model.shaped_item]
+    lengths = {length: items.norm(dim=1) for length, items in served.items()}
+    assert torch.allclose(lengths[0.0], torch.ones(len(served[0.0])), atol=1e-6)
+    assert torch.allclose(lengths[0.5].square(), lengths[1.0], atol=1e-6)
+    assert lengths[1.0].std() > 0.01
+    assert torch.allclose(served[0.0] * lengths[1.0][:, None], served[1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_dot_products_are_served_as_they_are_learned(name: str, random_table: Interactions) -> None:
+    models = [made(name, random_table, length=length, cosine=False) for length in (0.0, 1.0)]
+    for model in models:
+        model.freeze()
+    assert torch.equal(models[0].item_vectors(), models[1].item_vectors())
+
+
 @pytest.mark.parametrize("loss", NAMES)
 @pytest.mark.parametrize("name", ["ngcf", "sgl", "hetero"])
 def test_zero_hops_is_matrix_factorisation(name: str, loss: str, random_table: Interactions) -> None:

@@ -63,7 +63,7 @@ class Paths:
         whole = mean(users[first:])
         length = model.config.scaled(whole).norm(dim=1) / whole.norm(dim=1)  # 1 where cosine is off
         self.scale = (length / (hops + 1 - first)).nan_to_num(0.0).cpu().numpy()  # (U,)
-        self.end = model.config.scaled(mean(items[first:])).cpu().numpy()  # (I, D)
+        self.end = model.config.served(mean(items[first:])).cpu().numpy()  # (I, D)
         self.user = (users[0] * (first == 0)).cpu().numpy()  # (U, D): what counts of the user alone
         self.item = items[0].cpu().numpy()  # (I, D)
         self.sent = sum(users[1 : hops - 1], users[0]).cpu().numpy()  # (U, D): what goes on behind a person

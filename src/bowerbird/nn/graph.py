@@ -20,7 +20,7 @@ from bowerbird.features import Context, Pairs
 from bowerbird.nn.losses import PairConfig, info_nce, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
-OTHERS = 4_096  # of whom a user or an item is told apart at once
+OTHERS = 2_048  # of whom a user or an item is told apart at once
 EDGE_BYTES = 40  # of each edge at the peak, while both halves are made
 
 
@@ -198,6 +198,7 @@ class GraphConfig(PairConfig):
     """How far vectors travel, and which loss shapes them."""
 
     hops: int = 3  # graph layers; 0 leaves plain matrix factorisation
+    length: float = 0.2  # where the loss sees cosines: how much of an item's length is served; 0 nothing, 1 all of it
     spread: float = 0.1  # standard deviation of the numbers that vectors begin with
     l2: float = 1e-4
     patience: int = (
@@ -209,7 +210,19 @@ class GraphConfig(PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.hops >= 0, "hops", self.hops, "must be 0 or more", try_instead=3)
+        check(self.length >= 0, "length", self.length, "must be 0 or more", try_instead=0.2)
         check(self.spread > 0, "spread", self.spread, "must be above 0", try_instead=0.1)
+
+    def served(self, items: Tensor) -> Tensor:
+        """Return item vectors (I, D) as they meet requests.
+
+        A loss on cosines is blind to how much arrives at an item, which is what many people's choices have in common:
+        it shows in the vector's length. A little of it makes a better ranking than none.
+        """
+        if not self.cosine:
+            return items
+        lengths: Tensor = items.norm(dim=1, keepdim=True)
+        return functional.normalize(items, dim=1) * lengths.pow(self.length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +294,7 @@ class GraphModel(DotProduct):
 
     def keep(self, users: Tensor, items: Tensor, outgoing: Tensor) -> None:
         """Keep users (U, D) and items (I, D) as they are served, and what items send along a new edge (I, D)."""
-        self.users, self.items = users, self.config.scaled(items)
+        self.users, self.items = users, self.config.served(items)
         self.average, self.outgoing = self.average_user(users), outgoing
 
     def query(self, context: Context) -> Tensor:

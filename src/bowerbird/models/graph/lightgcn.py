@@ -33,7 +33,13 @@ class LightGCNConfig(GraphConfig):
     config=LightGCNConfig,
     batches=Pairs,
     tags=("graph", "retriever", "trained", "cold-user"),
-    search={"hops": [1, 2, 3, 4], "learning_rate": (1e-3, 3e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2)},
+    search={
+        "hops": [1, 2, 3, 4],
+        "length": [0.0, 0.2, 0.4, 0.8],
+        "learning_rate": (1e-3, 3e-2),
+        "temperature": (0.05, 0.5),
+        "l2": (1e-6, 1e-2),
+    },
 )
 class LightGCN(GraphModel):
     """Scores a user-item pair by the dot product of their propagated vectors."""

@@ -43,7 +43,7 @@ class NGCFConfig(GraphConfig):
     tags=("graph", "retriever", "trained", "cold-user"),
     search={
         "hops": [1, 2, 3, 4], "learning_rate": (1e-4, 1e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2),
-        "dropout": (0.01, 0.5),
+        "length": [0.0, 0.2, 0.4, 0.8], "dropout": (0.01, 0.5),
     },
 )  # fmt: skip
 class NGCF(DotProduct):
@@ -111,7 +111,7 @@ class NGCF(DotProduct):
     def freeze(self) -> None:
         """Keep all layers, and for strangers the average user and what each item sends along a new edge at each hop."""
         users, items = self._layers()
-        self.users, self.items = _beside(users), self.config.scaled(_beside(items))
+        self.users, self.items = _beside(users), self.config.served(_beside(items))
         self.average = self.average_user(self.user.detach())
         travelling = items[: max(self.config.hops, 1)]
         self.outgoing = torch.cat([sent(self.graph, [layer], 1) for layer in travelling], dim=1)

@@ -47,6 +47,7 @@ class SGLConfig(ContrastConfig):
     tags=("graph", "contrastive", "retriever", "trained", "cold-user"),
     search={
         "hops": [1, 2, 3, 4], "learning_rate": (1e-3, 3e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2),
+        "length": [0.0, 0.2, 0.4, 0.8],
         "contrast": (0.005, 1.0), "contrast_temperature": (0.1, 1.0), "dropped": (0.05, 0.5), "view": list(VIEWS),
     },
 )  # fmt: skip
