@@ -17,6 +17,7 @@ from torch.nn import functional
 from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
+from bowerbird.nn.dropout import dropout
 from bowerbird.nn.graph import Graph, GraphConfig, check_vectors, propagate, sent
 from bowerbird.nn.losses import WHOLE, l2, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
@@ -77,8 +78,8 @@ class NGCF(DotProduct):
 
     def _step(self, hop: int, own: Tensor, arrived: Tensor) -> Tensor:
         """Return what vectors (N, D) become when these arrive: equations 4 and 5, of all at once as in 7."""
-        mixed = (own + arrived) @ self.plain[hop] + (own * arrived) @ self.met[hop]
-        return functional.dropout(functional.leaky_relu(mixed, SLOPE), self.config.dropout, self.training)
+        mixed = torch.addmm((own + arrived) @ self.plain[hop], own * arrived, self.met[hop])
+        return dropout(functional.leaky_relu(mixed, SLOPE), self.config.dropout, self.training)
 
     def _layers(self) -> tuple[list[Tensor], list[Tensor]]:
         users: list[Tensor] = [self.user]
