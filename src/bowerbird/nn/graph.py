@@ -22,6 +22,13 @@ from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
 OTHERS = 2_048  # of whom a user or an item is told apart at once
 EDGE_BYTES = 40  # of each edge at the peak, while both halves are made
+SEARCH: dict[str, Any] = {  # what is tried of options that all models on the graph have
+    "hops": [1, 2, 3, 4],
+    "length": [0.0, 0.2, 0.4, 0.8],
+    "learning_rate": (1e-3, 3e-2),
+    "temperature": (0.05, 0.5),
+    "l2": (1e-6, 1e-2),
+}
 
 
 def pair_matrix(train: Interactions) -> csr_matrix:
@@ -201,9 +208,7 @@ class GraphConfig(PairConfig):
     length: float = 0.2  # where the loss sees cosines: how much of an item's length is served; 0 nothing, 1 all of it
     spread: float = 0.1  # standard deviation of the numbers that vectors begin with
     l2: float = 1e-4
-    patience: int = (
-        15  # validations without a gain before training stops: random vectors that travelled are good already
-    )
+    patience: int = 15  # validations without a gain before training stops: random vectors begin well once they travel
     batch_size: int = 4096
     learning_rate: float = 1e-2
 

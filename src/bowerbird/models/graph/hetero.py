@@ -19,7 +19,18 @@ from torch import Tensor, nn
 from bowerbird.core import DataError, register
 from bowerbird.data import Edges, EventType, Interactions, Schema
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import Graph, GraphConfig, GraphModel, mean, pair_matrix, product, propagate, sent, travel
+from bowerbird.nn.graph import (
+    SEARCH,
+    Graph,
+    GraphConfig,
+    GraphModel,
+    mean,
+    pair_matrix,
+    product,
+    propagate,
+    sent,
+    travel,
+)
 from bowerbird.nn.losses import NEVER, l2, pair_loss, rows
 
 SIDES = ("user", "item")
@@ -63,13 +74,7 @@ class Relation:
     config=HeteroConfig,
     batches=Pairs,
     tags=("graph", "retriever", "trained", "cold-user"),
-    search={
-        "hops": [1, 2, 3, 4],
-        "length": [0.0, 0.2, 0.4, 0.8],
-        "learning_rate": (1e-3, 3e-2),
-        "temperature": (0.05, 0.5),
-        "l2": (1e-6, 1e-2),
-    },
+    search=SEARCH,
 )
 class Hetero(GraphModel):
     """Scores a user-item pair by the dot product of their vectors, propagated along edges of every kind."""

@@ -1,8 +1,9 @@
 """LightGCN: user and item vectors averaged over a few hops of their graph.
 
 Paper:   He et al., SIGIR 2020, arXiv:2002.02126, equations 3-8.
-Differs: the loss is a choice; the paper's is "bpr" with 1 negative, cosine off and temperature 1. Strangers are
-         served by new edges into the graph as it stands, on top of the average user.
+Differs: the loss is a choice; the paper's is "bpr" with 1 negative, cosine off and temperature 1. Where the
+         loss sees cosines, a part of an item's length is served all the same (`length`). Strangers are served by new
+         edges into the graph as it stands, on top of the average user.
 Cost:    one pass is O(hops * 2E * D) multiplies; keeps (2 * U + 3 * I) * D numbers.
 Shapes:  U users, I items, E observed pairs, B batch rows or requests, N negatives, D embedding size.
 """
@@ -15,7 +16,7 @@ from torch import Tensor
 from bowerbird.core import register
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
-from bowerbird.nn.graph import Graph, GraphConfig, GraphModel, mean, sent, smoothed, travel
+from bowerbird.nn.graph import SEARCH, Graph, GraphConfig, GraphModel, mean, sent, smoothed, travel
 from bowerbird.nn.losses import l2, pair_loss, rows
 
 
@@ -33,13 +34,7 @@ class LightGCNConfig(GraphConfig):
     config=LightGCNConfig,
     batches=Pairs,
     tags=("graph", "retriever", "trained", "cold-user"),
-    search={
-        "hops": [1, 2, 3, 4],
-        "length": [0.0, 0.2, 0.4, 0.8],
-        "learning_rate": (1e-3, 3e-2),
-        "temperature": (0.05, 0.5),
-        "l2": (1e-6, 1e-2),
-    },
+    search=SEARCH,
 )
 class LightGCN(GraphModel):
     """Scores a user-item pair by the dot product of their propagated vectors."""

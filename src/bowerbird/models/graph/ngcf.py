@@ -18,7 +18,7 @@ from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.nn.dropout import dropout
-from bowerbird.nn.graph import Graph, GraphConfig, check_vectors, propagate, sent
+from bowerbird.nn.graph import SEARCH, Graph, GraphConfig, check_vectors, propagate, sent
 from bowerbird.nn.losses import WHOLE, l2, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
@@ -43,8 +43,7 @@ class NGCFConfig(GraphConfig):
     batches=Pairs,
     tags=("graph", "retriever", "trained", "cold-user"),
     search={
-        "hops": [1, 2, 3, 4], "learning_rate": (1e-4, 1e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2),
-        "length": [0.0, 0.2, 0.4, 0.8], "dropout": (0.01, 0.5),
+        **SEARCH, "learning_rate": (1e-4, 1e-2), "dropout": (0.01, 0.5),
     },
 )  # fmt: skip
 class NGCF(DotProduct):

@@ -17,7 +17,7 @@ from bowerbird.core import check, closest, register
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs
 from bowerbird.models.graph.lightgcn import LightGCN
-from bowerbird.nn.graph import ContrastConfig, Graph, contrast, mean, pair_matrix, smoothed, travel
+from bowerbird.nn.graph import SEARCH, ContrastConfig, Graph, contrast, mean, pair_matrix, smoothed, travel
 
 VIEWS = ("edges", "nodes", "walks")
 
@@ -46,8 +46,7 @@ class SGLConfig(ContrastConfig):
     batches=Pairs,
     tags=("graph", "contrastive", "retriever", "trained", "cold-user"),
     search={
-        "hops": [1, 2, 3, 4], "learning_rate": (1e-3, 3e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2),
-        "length": [0.0, 0.2, 0.4, 0.8],
+        **SEARCH,
         "contrast": (0.005, 1.0), "contrast_temperature": (0.1, 1.0), "dropped": (0.05, 0.5), "view": list(VIEWS),
     },
 )  # fmt: skip

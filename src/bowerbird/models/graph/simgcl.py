@@ -15,7 +15,7 @@ from torch import Tensor
 from bowerbird.core import check, register
 from bowerbird.features import Pairs
 from bowerbird.models.graph.lightgcn import LightGCN
-from bowerbird.nn.graph import ContrastConfig, contrast, mean, travel
+from bowerbird.nn.graph import SEARCH, ContrastConfig, contrast, mean, travel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,7 @@ class SimGCLConfig(ContrastConfig):
     batches=Pairs,
     tags=("graph", "contrastive", "retriever", "trained", "cold-user"),
     search={
-        "hops": [1, 2, 3, 4], "learning_rate": (1e-3, 3e-2), "temperature": (0.05, 0.5), "l2": (1e-6, 1e-2),
-        "length": [0.0, 0.2, 0.4, 0.8],
+        **SEARCH,
         "contrast": (0.01, 2.0), "contrast_temperature": (0.1, 1.0), "noise": (0.01, 1.0),
     },
 )  # fmt: skip
