@@ -77,6 +77,17 @@ def test_a_user_without_edges_is_a_stranger(name: str, table) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_an_item_of_everyone_and_edges_named_twice(name: str, table) -> None:
+    pairs = [(user, 0) for user in range(4)] + [(1, 1)]
+    once, twice = (made(name, table(given, 4, 2)) for given in (pairs, pairs + pairs))
+    for model in (once, twice):
+        model.freeze()
+    assert torch.isfinite(once.items).all()
+    assert torch.equal(once.items, twice.items)
+    assert torch.equal(once.users, twice.users)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_a_mixed_batch_folds_in_strangers_only(name: str, random_table: Interactions) -> None:
     model = made(name, random_table, cosine=False)
     model.freeze()
