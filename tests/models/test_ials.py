@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 from bowerbird.core import ConfigError, numpy_stream
 from bowerbird.data import Schema
 from bowerbird.features import Context, Ragged
-from bowerbird.models.baselines import ials
 from bowerbird.models.baselines.ials import IALS, IALSConfig
+from bowerbird.nn import factors
 
 
 def slow_half_step(matrix: np.ndarray, table: np.ndarray, config: IALSConfig, alpha: float) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_one_epoch_agrees_with_a_slow_solver(
     rng = numpy_stream(0, "fit")
     rng.integers(1 << 40, size=6)  # the order of users, which changes nothing but rounding
     alpha = min(1.0, unobserved / max(matrix.any(axis=0).sum(), 1))
-    start = rng.normal(0.0, ials.START / 3**0.5, (6, 3)).astype(np.float32).astype(float) * matrix.any(axis=0)[:, None]
+    start = rng.normal(0.0, factors.START / 3**0.5, (6, 3)).astype(np.float32).astype(float) * matrix.any(axis=0)[:, None]
     users = slow_half_step(matrix, start, config, alpha)
     items = slow_half_step(matrix.T, users, config, alpha)
     assert np.allclose(model.item.numpy(), items, rtol=1e-3, atol=1e-4)
@@ -92,7 +92,7 @@ def test_blocks_of_any_size_solve_alike(table, closed, monkeypatch: pytest.Monke
     matrix = np.random.default_rng(0).random((50, 30)) < np.linspace(0.02, 0.9, 50)[:, None]
     past, config = table(np.argwhere(matrix), 50, 30), IALSConfig(dim=4, epochs=2)
     whole = closed(config, past)
-    monkeypatch.setattr(ials, "BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(factors, "BLOCK_NUMBERS", 1)
     assert torch.allclose(closed(config, past).item, whole.item, atol=1e-5)
 
 
@@ -121,10 +121,9 @@ def test_a_setting_means_the_same_for_any_size_of_catalogue(table, closed) -> No
     # the same choices beside items that nobody chose: nothing is spread over those
     matrix = np.random.default_rng(6).random((30, 12)) < 0.3
     small, large = (table(np.argwhere(matrix), 30, n_items) for n_items in (12, 40))
-    config = IALSConfig(dim=4, unobserved=6.0)
-    one, other = closed(config, small), closed(config, large)
-    assert one._alpha == other._alpha == 0.5
-    assert closed(IALSConfig(dim=4, unobserved=1_000.0), small)._alpha == 1.0  # no more than a choice adds
+    models = [closed(IALSConfig(dim=4, unobserved=6.0), past) for past in (small, large)]
+    assert [one.squares.alpha(int(one.shaped_item.sum())) for one in models] == [0.5, 0.5]
+    assert models[0].squares.alpha(3) == 1.0  # no more than a choice adds
 
 
 def test_permuting_users_changes_nothing(table, closed) -> None:

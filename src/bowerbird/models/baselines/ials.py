@@ -9,23 +9,18 @@ Cost:    an epoch is 4P * D² + (U + I) * D³ multiplies, in blocks; keeps I * D
 Shapes:  U users, I items, P distinct pairs, B requests, D vector size, b lists of a block, W its longest list.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor
-from torch.nn import functional
 
 from bowerbird.core import ModelConfig, check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context
+from bowerbird.nn.factors import LeastSquares
 from bowerbird.nn.graph import pair_matrix
 from bowerbird.nn.vectors import DotProduct, grown
-
-START = 0.1  # length of an item vector before the first half-step
-BLOCK_NUMBERS = 1_000_000  # numbers held for the lists of a block: 4 MB, which stay near the processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,28 +59,24 @@ class IALS(DotProduct):
         self.register_buffer("item", torch.zeros(schema.n_items, config.dim))  # (I, D)
         self.register_buffer("gram", torch.zeros(config.dim, config.dim))  # VᵀV, kept so that a request need not sum it
 
+    @property
+    def squares(self) -> LeastSquares:
+        """What holds vectors back."""
+        return LeastSquares(self.config.l2, self.config.unobserved, self.config.exponent)
+
     def fit(self, train: Interactions, rng: np.random.Generator) -> None:
         """Let users and items take turns, each solved exactly with the other held."""
-        dim, device = self.config.dim, self.item.device
-        pairs = pair_matrix(train)
-        # sums of floats depend on their order: users go by what they chose, so that their row numbers change nothing
-        pairs = pairs[np.argsort(pairs.astype(np.int64) @ rng.integers(1 << 40, size=train.n_items), kind="stable")]
-        of_users, of_items = _lists(pairs, device), _lists(pairs.T.tocsr(), device)
-        self.shaped_item = of_items[0].diff() > 0
-        n_users, n_items = int((of_users[0].diff() > 0).sum()), int(self.shaped_item.sum())
-        start = rng.normal(0.0, START / dim**0.5, (train.n_items, dim)).astype(np.float32)
-        item = torch.from_numpy(start).to(device)
-        item[~self.shaped_item] = 0.0
-        for _ in range(self.config.epochs):
-            user = self._half_step(*of_users, item, item.T @ item, n_items)
-            item = self._half_step(*of_items, user, user.T @ user, n_users)
-        self.item, self.gram = item, item.T @ item
+        config, device, pairs = self.config, self.item.device, pair_matrix(train)
+        self.shaped_item = torch.from_numpy(np.asarray(pairs.sum(axis=0)).ravel() > 0).to(device)
+        self.item = self.squares.alternate(pairs, config.dim, config.epochs, rng, device)
+        self.gram = self.item.T @ self.item
 
     def query(self, context: Context) -> Tensor:
         """Return the vectors that least squares finds for the histories (B, D), zeros where nothing speaks."""
         request, item = context.history.positive
         offsets = torch.searchsorted(request, torch.arange(len(context) + 1, device=request.device))
-        return self._half_step(offsets, item, self.item, self.gram, int(self.shaped_item.sum()))
+        n = int(self.shaped_item.sum())
+        return self.squares.half_step(offsets, item, self.item, self.gram, n, self.squares.alpha(n))
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""
@@ -95,43 +86,3 @@ class IALS(DotProduct):
         """New items have no vector yet."""
         self.grow_shaped(n_users, n_items)
         self.item = grown(self.item, n_items)
-
-    @property
-    def _alpha(self) -> float:
-        """The weight α of a pair that was not chosen: never more than what a choice adds."""
-        return min(1.0, self.config.unobserved / max(int(self.shaped_item.sum()), 1))
-
-    def _half_step(self, offsets: Tensor, chosen: Tensor, table: Tensor, gram: Tensor, n: int) -> Tensor:
-        """Return a vector for each list, `chosen[offsets[r]:offsets[r + 1]]` of rows of `table`, of which n count."""
-        config, lengths, alpha = self.config, offsets.diff(), self._alpha
-        strength = config.l2 * (lengths + alpha * n) ** config.exponent
-        solved = table.new_zeros(len(lengths), config.dim)
-        for rows in _blocks(lengths, config.dim):
-            shortest, longest = (int(lengths[row]) for row in (rows[0], rows[-1]))
-            place = torch.arange(longest, device=table.device)  # (W,)
-            where = (offsets[rows, None] + place).clamp_(max=len(chosen) - 1)
-            vectors = functional.embedding(chosen[where], table)  # (b, W, D)
-            vectors[:, shortest:].masked_fill_((place[shortest:] >= lengths[rows, None])[:, :, None], 0.0)
-            left = torch.baddbmm(gram.expand(len(rows), -1, -1), vectors.mT, vectors, beta=alpha)
-            left.diagonal(dim1=1, dim2=2).add_(strength[rows, None])
-            right = vectors.sum(dim=1)[:, :, None]
-            solved[rows] = torch.cholesky_solve(right, torch.linalg.cholesky(left))[:, :, 0]
-        return solved
-
-
-def _lists(matrix: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return offsets and columns of a CSR matrix, int64."""
-    offsets, columns = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (matrix.indptr, matrix.indices))
-    return offsets, columns
-
-
-def _blocks(lengths: Tensor, dim: int) -> Iterator[Tensor]:
-    """Yield the rows of lists that are not empty, shortest first: a block's lists are about as long as its last."""
-    ascending, order = lengths.sort(stable=True)
-    start, most = int((ascending == 0).sum()), max(1, BLOCK_NUMBERS // dim**2)
-    while start < len(order):
-        length = ascending[start : start + most]
-        numbers = torch.arange(1, len(length) + 1, device=length.device) * (length + dim) * dim
-        stop = start + max(1, int((numbers <= BLOCK_NUMBERS).sum()))
-        yield order[start:stop]
-        start = stop
