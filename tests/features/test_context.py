@@ -106,6 +106,7 @@ def full() -> Context:
         seeds=Ragged.of([[], [8], [9]]),
         columns=Encoded(torch.tensor([[10], [20], [30]]), None, torch.zeros(3, 0)),
         time=torch.tensor([100, 200, 300]),
+        content={"attributes": torch.tensor([[1.0], [2.0], [3.0]])},
     )
 
 
@@ -119,11 +120,13 @@ def test_taken_requests_bring_all_their_parts() -> None:
     assert taken.columns.code.tolist() == [[30], [10]]
     assert taken.time is not None
     assert taken.time.tolist() == [300, 100]
+    assert taken.content is not None
+    assert taken.content["attributes"].tolist() == [[3.0], [1.0]]
 
 
 def test_taking_invents_no_missing_part() -> None:
     taken = Context.nobody(3).take(torch.tensor([0]))
-    assert (len(taken), taken.seeds, taken.time, taken.columns) == (1, None, None, None)
+    assert (len(taken), taken.seeds, taken.time, taken.columns, taken.content) == (1, None, None, None, None)
 
 
 def test_moving_to_a_device_keeps_all_parts() -> None:
@@ -132,3 +135,15 @@ def test_moving_to_a_device_keeps_all_parts() -> None:
     assert moved.columns is not None
     assert moved.columns.code.tolist() == [[10], [20], [30]]
     assert Context.nobody().to("cpu").seeds is None
+    there = full().to("meta").content  # a device that every machine has
+    assert there is not None
+    assert there["attributes"].device.type == "meta"
+    assert Context.nobody().to("meta").content is None
+
+
+def test_what_somebody_says_of_themselves_belongs_to_a_stranger_without_a_past() -> None:
+    context = Context.of_content({"attributes": torch.ones(2, 3)}, 2)
+    assert context.user.tolist() == [-1, -1]
+    assert lists(context.asked) == [[], []]
+    assert context.content is not None
+    assert context.content["attributes"].shape == (2, 3)

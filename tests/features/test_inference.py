@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from bowerbird.features import Bag, Categorical, Column, Numeric, Vector, infer
+from bowerbird.features.inference import said
 
 DRAW = np.random.default_rng(0)
 N = 2_000
@@ -116,3 +117,61 @@ def test_switches_constants_and_odd_numbers() -> None:
     assert guess(a=[True, False] * 15, b=[7] * 30, c=decimals, d=[float("nan")] * 30, e=[float("inf")] * 30) == [
         Categorical(name="a"), Categorical(name="b"), Numeric(name="c"), Numeric(name="e"),
     ]  # fmt: skip
+
+
+# ── content ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shop() -> pl.DataFrame:
+    """Return thirty things with all kinds of content."""
+    rows = range(30)
+    return pl.DataFrame(
+        {
+            "sku": [f"x{n}" for n in rows],
+            "title": ["Lamp", "Sofa", "Table"] * 10,
+            "about": [f"a thing of which there are {n}" for n in rows],
+            "picture": [f"pictures/{n}.{'JPG' if n % 2 else 'webp'}" for n in rows],
+            "sample": [None, *(f"sounds.zip!{n}.mp3" for n in rows[1:])],
+            "look": [[0.5 * n, 0.25] for n in rows],
+            "tags": ["red|round", "red", "flat|round"] * 10,
+            "colours": [["red"], ["red", "blue"], []] * 10,
+            "price": [2.5 * n for n in rows],
+            "since": [datetime(2024, 1, 1)] * 30,
+            "empty": pl.Series([None] * 30, dtype=pl.String),
+        }
+    )
+
+
+def test_every_kind_of_content_is_found() -> None:
+    assert said(shop()) == {
+        "text": ("title", "about"),
+        "image": ("picture",),
+        "audio": ("sample",),
+        "vector": ("look",),
+        "attributes": ("tags", "colours", "price"),
+    }
+
+
+def test_names_of_rows_are_no_content() -> None:
+    table = pl.DataFrame(
+        {"id": range(100), "code": [f"x{n}" for n in range(100)], "word": [f"w{n}" for n in range(100)]}
+    )
+    assert not any(said(table).values())
+
+
+def test_a_title_is_a_text_however_short_and_however_often_it_is_there() -> None:
+    assert said(pl.DataFrame({"title": ["Lamp"] * 50, "kind": ["Lamp"] * 50})) == {
+        "text": ("title",), "image": (), "audio": (), "vector": (), "attributes": ("kind",),
+    }  # fmt: skip
+
+
+def test_texts_are_pictures_where_nearly_all_end_so() -> None:
+    names = [f"{n}.png" for n in range(95)]
+    assert said(pl.DataFrame({"file": [*names, "a", "b", "c", "d", "e"]}))["image"] == ("file",)
+    assert said(pl.DataFrame({"file": [*names[:90], *(f"{n} words" for n in range(10))]}))["image"] == ()
+    assert said(pl.DataFrame({"file": [f"{n}.png and more" for n in range(50)]}))["text"] == ("file",)
+
+
+def test_an_empty_table_says_nothing() -> None:
+    assert not any(said(pl.DataFrame()).values())
+    assert not any(said(shop().clear()).values())

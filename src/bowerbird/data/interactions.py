@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bowerbird.core import check, closest
+from bowerbird.core import DataError, check, closest
 from bowerbird.core.ids import Ids, encode
 
 SIGNS = {"positive": 1.0, "neutral": 0.0, "negative": -1.0}
@@ -76,6 +76,8 @@ class Schema:
     n_items: int
     events: tuple[EventType, ...] = (EventType("interaction"),)
     relations: tuple[str, ...] = ()
+    item_content: tuple[tuple[str, int], ...] = ()  # what items say, show and sound like: name, and size of its vectors
+    user_content: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class Interactions:
     relations: Mapping[str, Edges] = field(default_factory=dict)
     users: pl.DataFrame | None = None  # row r describes user r
     items: pl.DataFrame | None = None  # row r describes item r; "title" is shown to people where present
+    item_content: Mapping[str, np.ndarray] = field(default_factory=dict)  # vectors (I, D), a row of NaN for none
+    user_content: Mapping[str, np.ndarray] = field(default_factory=dict)  # vectors (U, D)
     origin: str = ""  # where the rows came from and which columns were read, for people
 
     @classmethod
@@ -162,7 +166,10 @@ class Interactions:
     @property
     def schema(self) -> Schema:
         """What a model needs to know to be built."""
-        return Schema(self.n_users, self.n_items, self.events, tuple(self.relations))
+        sizes = ({k: one.shape[1] for k, one in side.items()} for side in (self.item_content, self.user_content))
+        return Schema(
+            self.n_users, self.n_items, self.events, tuple(self.relations), *(tuple(one.items()) for one in sizes)
+        )
 
     def rows(self, keep: np.ndarray) -> "Interactions":
         """Return the events selected by a mask (E,) or an index, with the same ids."""
@@ -192,6 +199,8 @@ class Interactions:
             item_ids=self.item_ids.head(n_items),
             users=None if self.users is None else self.users.head(n_users),
             items=None if self.items is None else self.items.head(n_items),
+            item_content={name: one[:n_items] for name, one in self.item_content.items()},
+            user_content={name: one[:n_users] for name, one in self.user_content.items()},
             relations={
                 name: edges.within({"user": n_users, "item": n_items}) for name, edges in self.relations.items()
             },
@@ -208,6 +217,8 @@ class Interactions:
             item_ids=Ids(self.item_ids.values[item_order]),
             users=None if self.users is None else self.users[user_order],
             items=None if self.items is None else self.items[item_order],
+            item_content={name: one[item_order] for name, one in self.item_content.items()},
+            user_content={name: one[user_order] for name, one in self.user_content.items()},
             relations={
                 name: edges.renamed({"user": new_user, "item": new_item}) for name, edges in self.relations.items()
             },
@@ -220,6 +231,22 @@ class Interactions:
             users=self.users if users is None else _aligned(self.user_ids, users),
             items=self.items if items is None else _aligned(self.item_ids, items),
         )
+
+    def with_content(
+        self, *, users: Mapping[str, np.ndarray] | None = None, items: Mapping[str, np.ndarray] | None = None
+    ) -> "Interactions":
+        """Return the same events beside ready vectors of users (U, D) and items (I, D), rows of NaN for those without.
+
+        Raises `DataError` for another number of rows.
+        """
+        for given, n, what in ((users, self.n_users, "users"), (items, self.n_items, "items")):
+            for name, vectors in (given or {}).items():
+                if vectors.ndim != 2 or len(vectors) != n:
+                    raise DataError(
+                        f'content "{name}" has the shape {vectors.shape}, and there are {n:,} {what}. '
+                        f"Give a row for each, of NaN where nothing is known."
+                    )
+        return replace(self, item_content=items or self.item_content, user_content=users or self.user_content)
 
     @cached_property
     def by_user(self) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ validation, then those of test. The first `train.n_users` rows are therefore the
 can know, and growing to the next part only appends rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, overload
@@ -22,6 +23,7 @@ from bowerbird.data.interactions import EventType, Interactions
 METHODS = ("temporal", "per-user", "leave-one-out", "random", "given")
 FEW_USERS = 500  # below this many warm test users an interval is too wide to choose by
 TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
+BARE: dict[str, Any] = {"relations": {}, "users": None, "items": None, "item_content": {}, "user_content": {}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +157,9 @@ def later(past: Interactions, events: Interactions) -> Holdout:
         item=items[past.n_items :],
         user_ids=user_ids,
         item_ids=item_ids,
-        relations={},
-        users=None,
-        items=None,
+        **BARE,
     )
-    history = replace(past, events=kinds, user_ids=user_ids, item_ids=item_ids, relations={}, users=None, items=None)
+    history = replace(past, events=kinds, user_ids=user_ids, item_ids=item_ids, **BARE)
     return Holdout("later", past, history, targets, f"split=later hash={events.fingerprint[:8]}")
 
 
@@ -250,6 +250,9 @@ def _given(train: Interactions, valid: float | Interactions, test: Interactions,
     ).with_tables(
         users=_described([(table.user_ids, table.users) for table in tables]),
         items=_described([(table.item_ids, table.items) for table in tables]),
+    ).with_content(
+        users=_content(users[0], [(table.user_ids, table.user_content) for table in tables]),
+        items=_content(items[0], [(table.item_ids, table.item_content) for table in tables]),
     )  # fmt: skip
     order = np.arange(len(whole)) if whole.time is None else np.argsort(whole.time, kind="stable")
     return _assemble(whole.rows(order), np.concatenate(parts)[order], protocol, ())
@@ -259,6 +262,17 @@ def _described(sides: list[tuple[Ids, pl.DataFrame | None]]) -> pl.DataFrame | N
     """Return one table of all that is known about ids, keyed by them; the first table that names an id counts."""
     keyed = [ids.values.to_frame().hstack(table) for ids, table in sides if table is not None]
     return pl.concat(keyed, how="diagonal_relaxed") if keyed else None
+
+
+def _content(ids: Ids, sides: list[tuple[Ids, Mapping[str, np.ndarray]]]) -> dict[str, np.ndarray]:
+    """Return the ready vectors of ids, NaN where there are none; the first table that names an id counts."""
+    found: dict[str, np.ndarray] = {}
+    for own, content in reversed(sides):
+        place = ids.rows(own.values)
+        for name, vectors in content.items():
+            whole = found.setdefault(name, np.full((len(ids), vectors.shape[1]), np.nan, np.float32))
+            whole[place[place >= 0]] = vectors[place >= 0]
+    return found
 
 
 def _same_events(tables: list[Interactions]) -> tuple[np.ndarray, tuple[EventType, ...]]:

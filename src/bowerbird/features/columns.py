@@ -1,7 +1,8 @@
 """Columns: what each column of a table means to a ranker, as Python and as TOML.
 
-Kinds: numeric, categorical, bag (several values), history (a user's past items), vector, cross. What the columns of a
-table seem to be is in `features.inference`; how they become numbers, in `features.encoder`.
+Kinds: numeric, categorical, bag (several values), history (a user's past items), vector, text, image, audio, cross.
+What the columns of a table seem to be is in `features.inference`; how they become numbers, in `features.encoder` and,
+for texts, pictures and sounds, in `features.media`.
 """
 
 import json
@@ -103,6 +104,30 @@ class Vector(Column):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Text(Column):
+    """What is written: a text, or a list of them. It becomes a vector; see `features.texts` for the encoders."""
+
+    kind = "text"
+    encoder: str = "auto"  # a name in `features.texts`, or a sentence-transformers model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Column):
+    """A picture: the path of a file, or its bytes. It becomes a vector; see `features.images` for the encoders."""
+
+    kind = "image"
+    encoder: str = "auto"  # a name in `features.images`, or a sentence-transformers model of pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audio(Column):
+    """A sound: the path of a file, or its bytes. It becomes a vector; see `features.sounds` for the encoder."""
+
+    kind = "audio"
+    encoder: str = "auto"  # a name in `features.sounds`
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cross(Column):
     """Columns taken together, hashed, for the linear part: its weights know pairs that no sum of two weights can."""
 
@@ -118,7 +143,9 @@ class Cross(Column):
             object.__setattr__(self, "name", " × ".join(self.columns))
 
 
-KINDS: dict[str, type[Column]] = {one.kind: one for one in (Numeric, Categorical, Bag, History, Vector, Cross)}
+KINDS: dict[str, type[Column]] = {
+    one.kind: one for one in (Numeric, Categorical, Bag, History, Vector, Text, Image, Audio, Cross)
+}
 
 
 def read_columns(path: str | Path) -> dict[str, tuple[Column, ...]]:

@@ -6,7 +6,7 @@ one with features only, and nobody.
 Shapes: B requests, H events of all histories together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -136,6 +136,7 @@ class Context:
     columns: Encoded | None = None  # of the request itself, B rows, as its encoder encoded them
     time: Tensor | None = None  # int64 (B,): the moment of asking, seconds since 1970 UTC
     news: Tensor | None = None  # bool (B,): whose history holds what training has not seen; None: nobody's
+    content: Mapping[str, Tensor] | None = None  # what requests say of themselves, (B, M) each, NaN rows for nothing
 
     @classmethod
     def nobody(cls, n: int = 1) -> "Context":
@@ -151,6 +152,11 @@ class Context:
     def of_seeds(cls, lists: Sequence[Sequence[int] | np.ndarray]) -> "Context":
         """Return requests for items like these."""
         return replace(cls.nobody(len(lists)), seeds=Ragged.of(lists))
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Tensor], n: int) -> "Context":
+        """Return `n` requests of strangers of whom only this is known, (n, M) each."""
+        return replace(cls.nobody(n), content=content)
 
     @classmethod
     def of_users(cls, users: np.ndarray, past: Interactions) -> "Context":
@@ -191,6 +197,7 @@ class Context:
             None if self.columns is None else self.columns.take(index),
             None if self.time is None else self.time[index],
             None if self.news is None else self.news[index],
+            None if self.content is None else {name: one[index] for name, one in self.content.items()},
         )
 
     def to(self, device: torch.device | str) -> "Context":
@@ -204,4 +211,5 @@ class Context:
             None if self.columns is None else self.columns.to(device),
             None if self.time is None else self.time.to(device),
             None if self.news is None else self.news.to(device),
+            None if self.content is None else {name: one.to(device) for name, one in self.content.items()},
         )

@@ -3,6 +3,7 @@
 Shapes: B requests or rows, I items, n listed items, T tasks, D vector size.
 """
 
+from collections.abc import Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -70,6 +71,19 @@ class VectorRetriever(Retriever, Protocol):
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""
+        ...
+
+
+@runtime_checkable
+class ContentRetriever(VectorRetriever, Protocol):
+    """A retriever that knows items by their content alone. Who is tagged `cold-item` is one."""
+
+    def embed(self, content: Mapping[str, Tensor]) -> Tensor:
+        """Return vectors (n, D), as in `item_vectors`, of items that only have content: (n, M) of each modality.
+
+        A row of NaN, or a modality left out, is content that an item lacks; with none at all it has a vector that means
+        nothing.
+        """
         ...
 
 

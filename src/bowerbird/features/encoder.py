@@ -9,6 +9,7 @@ What it cannot read is defined and counted, never a crash or a number that is no
   constant column         always 0
   bag or history too long the first, or the last, `most` values
   vector of another size, or with a number missing       zeros
+  text, picture or sound that is empty or refused        zeros; files that a request names are not opened
 
 Shapes: N rows, S slots, V numbers of vectors.
 """
@@ -49,6 +50,7 @@ from bowerbird.features.fields import (
     mix,
 )
 from bowerbird.features.fitting import FAR, Learned, check_there, colliding, learn
+from bowerbird.features.media import Media, describe, encoder_of, resolved
 from bowerbird.features.values import Lookup, empty, floats, hashed, keys, listed, nulls
 
 BOUND = 10.0  # deviations at which a number is cut
@@ -71,6 +73,7 @@ class Encoder:
     vocabularies: Mapping[str, pl.Series]  # by field: whole numbers or texts, the most frequent first
     numbers: Mapping[str, Mapping[str, Any]]  # by field or cross: what training rows said, such as mean and deviation
     counts: Counter[str] = field(default_factory=Counter)  # what happened to values since, such as "age: not a number"
+    paths: bool = True  # whether files that users and items name, pictures and sounds, are opened
     _lookups: dict[str, Lookup] = field(default_factory=dict, init=False, repr=False)
 
     # ── fitting ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -88,6 +91,7 @@ class Encoder:
         Raises `DataError` for a column that is not there or of the wrong type.
         """
         parts = [part for part in ("", *PARTS) if part in tables]
+        columns = {part: tuple(_settled(column) for column in columns[part]) for part in parts}
         vocabularies: dict[str, pl.Series] = {}
         numbers: dict[str, Mapping[str, Any]] = {}
         fields: list[Field] = []
@@ -95,7 +99,7 @@ class Encoder:
             for column in columns[part]:
                 if isinstance(column, Cross):
                     continue
-                learned = learn(tables[part].lazy(), column)
+                learned = _learn(tables[part].lazy(), column)
                 made = _field(column, part, learned, fields)
                 if isinstance(column, History):
                     made = _shared(made, fields, _target(part, column), numbers)
@@ -147,6 +151,9 @@ class Encoder:
             check_there(column, there)
             if isinstance(column, Vector):
                 vectors.append(self._vectors(table[column.name], one))
+                continue
+            if isinstance(column, Media):
+                vectors.append(self._described(table[column.name], column, one))
                 continue
             mine = slice(one.slot - base, one.slot - base + one.width)
             code[:, mine], values = self._slots(table[column.name], column, one)
@@ -243,6 +250,25 @@ class Encoder:
         found[bad] = 0
         return found.clip(-PLAIN, PLAIN).astype(np.float32)
 
+    def _described(self, series: pl.Series, column: Media, one: Field) -> np.ndarray:
+        """Return float32 (N, D), zeros where there is nothing or what there is was refused.
+
+        Raises `DataError` where the column's encoder is not the one of training.
+        """
+        here, fitted = encoder_of(column).name, self.numbers[one.name]["encoder"]
+        if here != fitted:
+            raise DataError(
+                f'column "{column.name}": the encoder {column.encoder} is {here} here, and was {fitted} in training. '
+                "Install what it was, or fit anew."
+            )
+        found = describe(series, column, paths=self.paths and one.part != "request")
+        for reason, count in found.refused.items():
+            self._note(one, f"refused, {reason}", count)
+        nothing = np.isnan(found.vectors[:, 0])
+        self._note(one, "empty", nothing.sum() - sum(found.refused.values()))
+        found.vectors[nothing] = 0
+        return found.vectors.clip(-PLAIN, PLAIN)
+
     # ── keeping ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def report(self, code: Tensor | None = None) -> pl.DataFrame:
@@ -295,6 +321,20 @@ class Encoder:
         )
 
 
+def _settled(column: Column) -> Column:
+    return resolved(column) if isinstance(column, Media) else column
+
+
+def _learn(table: pl.LazyFrame, column: Column) -> Learned:
+    """Return what the rows of `table` say about `column`: of a text, a picture or a sound only how many there are."""
+    if not isinstance(column, Media):
+        return learn(table, column)
+    check_there(column, table.collect_schema())
+    empty = table.select(pl.col(column.name).is_null().mean()).collect(engine="streaming").item()
+    encoder = encoder_of(column)
+    return Learned(0, encoder.dim, {"empty": empty or 0.0, "encoder": encoder.name})
+
+
 def _scaled(numbers: np.ndarray, column: Numeric, learned: Mapping[str, Any]) -> tuple[np.ndarray, float]:
     """Return finite numbers as models see them, and where they are cut."""
     if column.transform == "none":
@@ -335,10 +375,10 @@ def _named(part: str, name: str) -> str:
 
 def _field(column: Column, part: str, learned: Learned, before: Sequence[Field]) -> Field:
     """Return the field of a column, behind those before it."""
-    taken, vector = FeatureSchema(tuple(before)), isinstance(column, Vector)
+    taken, vector = FeatureSchema(tuple(before)), isinstance(column, Vector | Media)
     return Field(
         name=_named(part, column.name),
-        kind="categorical" if isinstance(column, Numeric) and column.buckets else column.kind,
+        kind="vector" if vector else "categorical" if isinstance(column, Numeric) and column.buckets else column.kind,
         part=part,
         start=0 if vector else taken.n_rows,
         rows=learned.rows,

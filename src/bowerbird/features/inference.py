@@ -31,6 +31,8 @@ AMOUNTS = {
     "minutes", "num", "number", "price", "rate", "rating", "salary", "score", "seconds", "size", "sum", "total",
     "weight", "width", "year", "years",
 }  # fmt: skip
+TITLE = "title"
+ENDINGS = {"image": "jpe?g|png|webp|gif|bmp|tiff?", "audio": "wav|flac|ogg|oga|opus|mp3|aiff?"}  # of names of files
 TIMES = {"date", "datetime", "time", "timestamp", "ts"}
 
 
@@ -55,6 +57,34 @@ def infer(table: pl.DataFrame, *, ids: Iterable[str] = ()) -> tuple[Column, ...]
     found = {name: Categorical(name=name) if name in named else _guess(look[name]) for name in table.columns}
     _agree(look, found, named)
     return tuple(column for column in found.values() if column is not None)
+
+
+def said(table: pl.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return which columns of an item table seem to be content, by kind: text, image, audio, vector, attributes.
+
+    Texts that name pictures or sounds by their endings are those; other texts, mostly of several words and seen once,
+    and whatever is called title, are texts. Categories, tags and numbers are attributes, lists of fractions vectors.
+    """
+    look = table.head(LOOK)
+    found: dict[str, list[str]] = {kind: [] for kind in ("text", "image", "audio", "vector", "attributes")}
+    guessed = {column.name: column for column in infer(look)}
+    for name in look.columns:
+        column, there = guessed.get(name), look[name].filter(~empty(look[name]))
+        if there.dtype == pl.String and not there.is_empty():
+            ends = {kind: there.str.contains(rf"(?i)\.({endings})$").mean() for kind, endings in ENDINGS.items()}
+            kind = max(ends, key=lambda one: float(ends[one] or 0))  # type: ignore[arg-type]
+            several = float(there.str.contains(" ").mean() or 0)  # type: ignore[arg-type]
+            if float(ends[kind] or 0) > SINGLE:  # type: ignore[arg-type]
+                found[kind].append(name)
+                continue
+            if name == TITLE or (column is None and several > REPEATED):
+                found["text"].append(name)
+                continue
+        if isinstance(column, Vector):
+            found["vector"].append(name)
+        elif column is not None:
+            found["attributes"].append(name)
+    return {kind: tuple(names) for kind, names in found.items()}
 
 
 def _guess(values: pl.Series) -> Column | None:
