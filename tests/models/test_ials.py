@@ -79,7 +79,8 @@ def test_one_epoch_agrees_with_a_slow_solver(
     rng = numpy_stream(0, "fit")
     rng.integers(1 << 40, size=6)  # the order of users, which changes nothing but rounding
     alpha = min(1.0, unobserved / max(matrix.any(axis=0).sum(), 1))
-    start = rng.normal(0.0, factors.START / 3**0.5, (6, 3)).astype(np.float32).astype(float) * matrix.any(axis=0)[:, None]
+    start = rng.normal(0.0, factors.START / 3**0.5, (6, 3)).astype(np.float32).astype(float)
+    start *= matrix.any(axis=0)[:, None]
     users = slow_half_step(matrix, start, config, alpha)
     items = slow_half_step(matrix.T, users, config, alpha)
     assert np.allclose(model.item.numpy(), items, rtol=1e-3, atol=1e-4)

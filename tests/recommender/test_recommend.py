@@ -82,6 +82,17 @@ def test_users_and_histories_together_are_refused(rec: bb.Recommender) -> None:
         rec.recommend(["customer-03"], histories=[["article-01"]])
 
 
+@pytest.mark.parametrize("other", [{"users": ["customer-03"]}, {"histories": [["article-01"]]}])
+def test_features_beside_users_or_histories_are_refused(rec: bb.Recommender, other: dict) -> None:
+    with pytest.raises(RequestError, match=f"{next(iter(other))} and features are both given"):
+        rec.recommend(**other, features=[{"age": 30}])
+
+
+def test_features_are_refused_by_a_model_that_knows_nobody_by_them(rec: bb.Recommender) -> None:
+    with pytest.raises(RequestError, match=rf"{rec.name} knows nobody by features\. Train twotower, with a user table"):
+        rec.recommend(features=[{"age": 30}])
+
+
 @pytest.mark.parametrize(
     "asked", [{"users": "customer-03"}, {"histories": "article-01"}, {"histories": ["article-01"]}]
 )

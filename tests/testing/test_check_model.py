@@ -58,7 +58,7 @@ def test_a_right_trained_model_passes() -> None:
 def test_a_right_ranker_passes_and_is_asked_nothing_that_only_retrievers_promise() -> None:
     register("right-ranker", config=RightRankerConfig, batches=FeatureBatch, tags=("ranker",))(RightRanker)
     check_model(RightRanker)
-    asked, of_retrievers = set(checks("right-ranker")), set(checks("mf")) | set(checks("ease"))
+    asked, of_retrievers = set(checks("right-ranker")), set(checks("vbpr")) | set(checks("ease"))
     assert asked & of_retrievers == {
         "says_what_it_is", "has_defaults", "refuses_unknown_options", "refuses_wrong_types", "refuses_bad_values",
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """Models that are wrong in one way each. Three right ones stand first; every wrong one changes as little as it can."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, FeatureBatch, FeatureSchema, Pairs
 from bowerbird.features.fields import EMPTY
 from bowerbird.models.baselines.mf import MF
+from bowerbird.models.multimodal.vbpr import VBPR, VBPRConfig
 from bowerbird.nn.fields import RankerConfig, pairwise
 from bowerbird.nn.graph import pair_matrix
 from bowerbird.nn.losses import PairConfig, binary
@@ -76,7 +77,11 @@ def wrong(
     """Note a model, under the name "wrong", that breaks `check`; `says` is a pattern of what is seen."""
 
     def note(model: type) -> type:
-        kinds = {MF: (PairConfig, Pairs, ("retriever",)), RightRanker: (RankerConfig, FeatureBatch, ("ranker",))}
+        kinds = {
+            MF: (PairConfig, Pairs, ("retriever",)),
+            VBPR: (VBPRConfig, Pairs, ("retriever", "cold-item")),
+            RightRanker: (RankerConfig, FeatureBatch, ("ranker",)),
+        }
         usual = next((kinds[kind] for kind in kinds if issubclass(model, kind)), (ModelConfig, None, tags))
 
         def enter() -> None:
@@ -331,6 +336,12 @@ class LikensNothing(Right):
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         found = super().scores(context, items)
         return found if context.seeds is None else found * 0
+
+
+@wrong("knows_items_by_content", "[0-3] of 60 users score new items of their half above the others")
+class TakesThemForTheOpposite(VBPR):
+    def embed(self, content: Mapping[str, Tensor]) -> Tensor:
+        return -super().embed(content)
 
 
 # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -32,9 +32,9 @@ class LeastSquares:
         return min(1.0, self.unobserved / max(n_items, 1))
 
     def half_step(self, offsets: Tensor, chosen: Tensor, table: Tensor, gram: Tensor, n: int, alpha: float) -> Tensor:
-        """Return a vector for each list (R, D), `chosen[offsets[r]:offsets[r + 1]]` of rows of `table`, of which n count.
+        """Return a vector for each list (R, D), `chosen[offsets[r]:offsets[r + 1]]` of rows of `table`.
 
-        `gram` is tableᵀ · table (D, D). An empty list gets zeros.
+        Of these n are more than zeros. `gram` is tableᵀ · table (D, D). An empty list gets zeros.
         """
         lengths, dim = offsets.diff(), table.shape[1]
         strength = self.l2 * (lengths + alpha * n) ** self.exponent

@@ -5,7 +5,7 @@ All return the loss of each row (B,), unreduced. Shapes: B rows, N negatives, I 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -51,7 +51,7 @@ def cosine_contrastive(positive: Tensor, negative: Tensor, *, margin: float = 0.
     return (1 - positive) + weight * functional.relu(negative - margin).mean(dim=1)
 
 
-def info_nce(one: Tensor, other: Tensor, *, temperature: float = 0.2) -> Tensor:
+def info_nce(one: Tensor, other: Tensor, *, temperature: float | Tensor = 0.2) -> Tensor:
     """Return how far each row of `one` (B, D) is from picking its own row of `other` (B, D) among all B.
 
     van den Oord et al. 2018; cosine similarity as in SimCLR. One implementation serves views of graphs, views of
@@ -88,6 +88,7 @@ class PairConfig(TrainedConfig):
     temperature: float = 0.15  # scores are divided by it in the loss, but for cosine contrastive
     cosine: bool = True  # whether vectors are scaled to length 1 before they meet
     l2: float = 0.0  # weight of the penalty on the parameters of the batch
+    start: str = ""  # the content of items whose vectors those of the items begin as; empty: random numbers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,7 +106,7 @@ class PairConfig(TrainedConfig):
     @property
     def draws(self) -> int:
         """The number of negatives N: what was asked for, else what the loss usually takes."""
-        return USUAL[self.loss] if self.negatives is None else self.negatives
+        return USUAL.get(self.loss, 1) if self.negatives is None else self.negatives
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Return `vectors` at length 1 where cosine is asked for."""
@@ -166,6 +167,18 @@ def l2(config: PairConfig, users: Tensor, items: Tensor, batch: Pairs) -> Tensor
     if not config.l2:
         return 0.0
     return config.l2 * (rows(users, batch.user).square() + rows(items, batch.item).square()).sum(dim=1)
+
+
+def local(batch: Pairs, n_items: int) -> tuple[Tensor, Pairs]:
+    """Return the items that a batch names, int64 (n,), and the batch with places among them; all for a loss over all.
+
+    For models to whom the vector of an item is work: each is made once a step.
+    """
+    if not batch.negative.numel():
+        return torch.arange(n_items, device=batch.item.device), batch
+    named, place = torch.unique(torch.cat([batch.item, batch.negative.flatten()]), return_inverse=True)
+    own, others = place.tensor_split([len(batch)])
+    return named, replace(batch, item=own, negative=others.view_as(batch.negative))
 
 
 def pair_loss(config: PairConfig, query: Tensor, items: Tensor, batch: Pairs) -> Tensor:

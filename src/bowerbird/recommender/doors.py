@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 
 from bowerbird.core import (
@@ -57,7 +58,11 @@ def load(
     config = build(lookup(manifest["model"]).config, manifest["config"], where=str(folder))
     options = options or RunOptions(seed=manifest["seed"])
     sizes = manifest["schema"]
-    schema = Schema(sizes["n_users"], sizes["n_items"], kinds, tuple(sizes["relations"]))
+    content, people = (  # bundles of 0.1.0 have none
+        tuple((name, size) for name, size in sizes.get(side, ())) for side in ("item_content", "user_content")
+    )
+    past = past.with_content(items={name: bundle.tensors[f"content.{name}"].astype(np.float32) for name, _ in content})
+    schema = Schema(sizes["n_users"], sizes["n_items"], kinds, tuple(sizes["relations"]), content, people)
     stage = None
     if manifest.get("ranking"):  # bundles of 0.1.0 have none
         stage = TwoStage.of(manifest["ranking"], bundle.tensors, bundle.tables["vocabulary"], options, kinds)

@@ -5,10 +5,10 @@ Caller's ids come in and go out; rows never leave this file.
 Shapes: B requests, I items, k places.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 import bowerbird
 from bowerbird.core import (
@@ -31,21 +32,24 @@ from bowerbird.core import (
     did_you_mean,
     entry_of,
     numpy_stream,
+    torch_stream,
 )
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Holdout, Interactions, Rows, Schema
 from bowerbird.evaluation import Health, evaluate
 from bowerbird.evaluation import health as health_of
 from bowerbird.evaluation.metrics import parse
-from bowerbird.features import Context
+from bowerbird.features import ContentRetriever, Context
 from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
+from bowerbird.nn.content import ContentConfig, begin, tensors
+from bowerbird.nn.people import PeopleConfig
 from bowerbird.pipeline import Ladder, Pipeline, Policy, Slate
 from bowerbird.pipeline import explain as reasons_for
 from bowerbird.recommender.hints import closest_id
 from bowerbird.recommender.pasts import rows_of
 from bowerbird.recommender.slates import Slates
 from bowerbird.recommender.two_stage import RankingOptions, TwoStage
-from bowerbird.retrieval import block_size
+from bowerbird.retrieval import block_size, top_k
 from bowerbird.store import bundles, histories
 from bowerbird.training import Adam, Training, batches_for, device_of, seeded
 from bowerbird.training import train as train_loop
@@ -67,6 +71,12 @@ class Recommender:
         policy: Policy | None = None,
         world: World | None = None,
     ) -> None:
+        if isinstance(config, ContentConfig) and not past.item_content:
+            config = config.settled(past.items)
+            past = past.with_content(items=None if past.items is None else config.read(past.items))
+        if isinstance(config, PeopleConfig) and not past.user_content and (past.users is not None or schema is None):
+            config = config.settled_on(past.users)
+            past = past.with_content(users=None if past.users is None else config.read_users(past.users))
         self.config, self.past, self.run = config, past, run or RunOptions()
         self.schema = schema or past.schema
         self.name = entry_of(config).name
@@ -75,7 +85,10 @@ class Recommender:
         self.stage: TwoStage | None = None  # the ranker, once it is fitted
         self.ranking = ranking or RankingOptions()
         if "ranker" in entry_of(config).tags:
-            self.source = Recommender(self.ranking.retriever_config, past, run=self.run, schema=self.schema)
+            self.source = Recommender(self.ranking.retriever_config, past, run=self.run, schema=schema)
+            self.past, self.schema = self.source.past, self.source.schema  # with the content that it reads
+            if isinstance(self.source.config, ContentConfig):  # as it was settled: so it is kept
+                self.ranking = replace(self.ranking, retriever=self.source.config)
             self.model: Any = self.source.model
         else:
             with seeded(self.run, self.device, "init"):
@@ -144,18 +157,23 @@ class Recommender:
         users: Sequence[Any] | None = None,
         *,
         histories: Sequence[Sequence[Any]] | None = None,
+        features: Sequence[Mapping[str, Any]] | None = None,
         k: int = 10,
         where: pl.Expr | None = None,
         explain: bool = False,
     ) -> Slates:
-        """Return a slate for each user id, or for each posted history; with neither, one for nobody in particular.
+        """Return a slate for each user id, posted history, or person of whom only features are known.
 
+        With none of these, one for nobody in particular. `features` are attributes by the columns of the user table.
         Unknown users and unknown items of a history are no error: the answer names the rung that gave it and counts
         what was dropped. `where` is a Polars expression over the item table (and `item_id`) that candidates must
-        fulfil. Raises `RequestError` when both users and histories are given, or k is below 1.
+        fulfil. Raises `RequestError` when more than one of the three is given, the model knows nobody by features, a
+        feature has no column, or k is below 1.
         """
-        if users is not None and histories is not None:
-            raise RequestError("users and histories are both given. Ask for one of them at a time.")
+        asked = {"users": users, "histories": histories, "features": features}
+        given = [name for name, one in asked.items() if one is not None]
+        if len(given) > 1:
+            raise RequestError(f"{given[0]} and {given[1]} are both given. Ask for one of them at a time.")
         _check_lists(users, histories, *(histories or ()))
         _check_k(k)
         unknown: list[int] | None = None
@@ -165,16 +183,23 @@ class Recommender:
             rows = [self.item_ids.rows(history) for history in histories]
             context = Context.of_histories(rows)
             unknown = [int((one < 0).sum()) for one in rows]
+        elif features is not None:
+            context = self._of_features(features)
         else:
             context = Context.nobody()
         return self._answer(context, k, where=where, users=users, unknown=unknown, with_reasons=explain)
 
-    def similar(self, items: Sequence[Any], *, k: int = 10, where: pl.Expr | None = None) -> Slates:
+    def similar(
+        self, items: Sequence[Any], *, k: int = 10, where: pl.Expr | None = None, content: float = 0.0
+    ) -> Slates:
         """Return, for each item id, the items most like it.
 
-        Raises `UnknownItemError` for an id that is not known, `RequestError` when the model knows no likeness.
+        `content`, 0 to 1, is the weight of what items say, show and sound like beside what people do with them. Raises
+        `UnknownItemError` for an id that is not known, `RequestError` when the model knows no such likeness.
         """
         _check_k(k)
+        if not 0 <= content <= 1:
+            raise RequestError(f"content is {content!r}; it must be 0 to 1. Try content = 0.5.")
         _check_lists(items)
         rows = self.item_ids.rows(items)
         for item, row in zip(items, rows, strict=True):
@@ -185,7 +210,102 @@ class Recommender:
         context = Context.of_seeds([[row] for row in rows])
         if not bool(self.model.can(context.to(self.device)).all()):
             raise RequestError(f"{self.name} knows no likeness between items. Train itemknn, ease or lightgcn.")
+        if content:
+            return self._like(torch.from_numpy(rows.astype(np.int64)), content, k, where)
         return self._answer(context, k, where=where)
+
+    def _like(self, rows: Tensor, content: float, k: int, where: pl.Expr | None) -> Slates:
+        """Return the items most like each of some, by the cosines of behaviour and of content, mixed."""
+        rows, places, vectors = (
+            rows.to(self.device),
+            self.places,
+            functional.normalize(self.model.item_vectors(), dim=1),
+        )
+        with torch.inference_mode():
+            scores = (1 - content) * vectors[rows] @ vectors.T + content * places[rows] @ places.T
+            told = places.any(dim=1)
+            known = told[rows][:, None] & told if content == 1 else self.model.shaped_item[None]
+            scores.masked_fill_(~known, -torch.inf)
+            scores.scatter_(1, rows[:, None], -torch.inf)
+            return self._best(scores, k, where, "model")
+
+    def embed(self, items: pl.DataFrame, *, paths: bool = True) -> Tensor | None:
+        """Return the vectors of items that only have content, a row each of an item table (n, D), of NaN for none.
+
+        None where the model reads no content. `paths` says whether files that the table names may be opened.
+        """
+        if self._reader is None or not isinstance(self.model, ContentRetriever):
+            return None
+        content = self._content(items, paths)
+        told = torch.stack([~one.isnan().any(dim=1) for one in content.values()]).any(dim=0)
+        with torch.inference_mode():
+            return self.model.embed(content).masked_fill(~told[:, None], torch.nan)
+
+    @property
+    def places(self) -> Tensor:
+        """Where the items stand in the space that texts and pictures are looked for in, unit vectors (I, D).
+
+        Zeros for an item without content. Raises `RequestError` where the model has no such space.
+        """
+        if self._reader is None or not getattr(self.model, "aligns", False):
+            raise RequestError(f"{self.name} has no space of contents to search. Train crossmodal.")
+        places: Tensor = self.model.places
+        return places
+
+    def place(self, items: pl.DataFrame, *, paths: bool = True) -> Tensor:
+        """Return where the rows of an item table stand in the space of `places` (n, D); raises as it does."""
+        self.places  # noqa: B018  whether there is one
+        with torch.inference_mode():
+            found: Tensor = self.model.place(self._content(items, paths))
+            return found
+
+    @property
+    def _reader(self) -> ContentConfig | None:
+        """The configuration of the model that reads content, of a ranker that of who finds candidates."""
+        config = (self.source or self).config
+        return config if isinstance(config, ContentConfig) else None
+
+    def _content(self, items: pl.DataFrame, paths: bool) -> dict[str, Tensor]:
+        """Return the content of an item table as the model was built for it."""
+        assert self._reader is not None
+        return tensors(self._reader.read(items, paths=paths, sizes=dict(self.schema.item_content)), self.device)
+
+    def search(
+        self, text: str = "", *, image: str | bytes | None = None, k: int = 10, where: pl.Expr | None = None
+    ) -> Slates:
+        """Return the items whose content is closest to a text, to a picture (a path, or its bytes), or to both.
+
+        Raises `RequestError` where the model knows no such content.
+        """
+        _check_k(k)
+        with torch.inference_mode():
+            scores = self.sought(text, image) @ self.places.T
+            scores[:, ~self.places.any(dim=1)] = -torch.inf
+            return self._best(scores, k, where, "content")
+
+    def sought(self, text: str = "", image: str | bytes | None = None) -> Tensor:
+        """Return where what `search` is asked for stands in the space of `places` (1, D); raises as it does."""
+        config = self._reader
+        self.places  # noqa: B018  whether there is one
+        given = {kind: value for kind, value in (("text", text), ("image", image)) if value}
+        if not given:
+            raise RequestError("what is to be found? Give a text or a picture.")
+        for kind in given:
+            if not getattr(config, kind):
+                raise RequestError(f"{self.name} was trained without a column of kind {kind}. Ask by another.")
+        place = self.place(pl.DataFrame({getattr(config, kind)[0]: [value] for kind, value in given.items()}))
+        if not place.any():
+            raise RequestError(f"nothing can be read of the {' and the '.join(given)}.")
+        return place
+
+    def _best(self, scores: Tensor, k: int, where: pl.Expr | None, rung: str) -> Slates:
+        """Return the best of scores (B, I), which are overwritten, as slates that one rung answered."""
+        allowed, n = self._allowed(where), len(scores)
+        if allowed is not None:
+            scores[:, ~allowed.to(scores.device)] = -torch.inf
+        values, items = top_k(scores, k, partial(torch_stream, self.run.seed, "ties", device=scores.device.type))
+        slate = Slate(items, values, torch.ones_like(values), torch.zeros(n, dtype=torch.int64), ())
+        return Slates(slate, self.item_ids, self._titles, None, [], [rung] * n, [0] * n, self.name, self.version)
 
     def explain(self, context: Context, items: np.ndarray) -> list[Reason]:
         """Return a reason for each of these item rows (k,), in the eyes of one request."""
@@ -257,6 +377,13 @@ class Recommender:
 
     def _of_users(self, rows: np.ndarray) -> Context:
         return Context.of_users(rows, self.past)
+
+    def _of_features(self, features: Sequence[Mapping[str, Any]]) -> Context:
+        if not isinstance(self.config, PeopleConfig):
+            raise RequestError(f"{self.name} knows nobody by features. Train twotower, with a user table.")
+        if any(not isinstance(row, Mapping) for row in features):
+            raise RequestError('features are a list of what people say of themselves. Write [{"age": 30}].')
+        return Context.of_content(tensors(self.config.read_requests(features)), len(features))
 
     def _allowed(self, where: pl.Expr | None) -> Tensor | None:
         """Return which items fulfil the expression, bool (I,)."""
@@ -340,6 +467,8 @@ class Recommender:
         if not isinstance(self.config, TrainedConfig):
             raise ConfigError(f"{entry.name} is trained, so its config must derive from TrainedConfig.")
         self.model.prepare(train)
+        if start := getattr(self.config, "start", ""):
+            begin(self.model, train, start)
         batches = batches_for(entry.batches, train, self.config, seed=self.run.seed, device=self.device)
         select = self.config.select
         parse(select)  # a metric that is none is told before training, not after the first epoch
@@ -426,6 +555,7 @@ class Recommender:
         self.log_offset = self.log_offset if log_offset is None else log_offset
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         state["popularity.counts"] = self.popularity.counts
+        content = {f"content.{name}": one.astype(np.float16) for name, one in self.past.item_content.items()}
         past = self.past
         items = pl.DataFrame({"item_id": self.item_ids.values})
         stage = self.stage
@@ -440,6 +570,8 @@ class Recommender:
                 "n_users": len(self.user_ids),
                 "n_items": len(self.item_ids),
                 "relations": self.schema.relations,
+                "item_content": self.schema.item_content,
+                "user_content": self.schema.user_content,
             },
             "training": self.training.to_dict() if self.training else None,
             "ranking": stage.document if stage else None,
@@ -456,7 +588,7 @@ class Recommender:
             self.version = bundles.publish(
                 folder,
                 manifest,
-                _arrays(state) | (stage.tensors if stage else {}),
+                _arrays(state) | content | (stage.tensors if stage else {}),
                 {
                     "users": pl.DataFrame({"user_id": self.user_ids.values}),
                     "items": items if past.items is None else items.hstack(past.items),

@@ -22,7 +22,7 @@ class Slates:
     titles: pl.Series  # what to call each item before people, null where only its id is known
     users: Sequence[Any] | None  # who asked, None for requests of nobody known
     reasons: list[list[Reason]]  # for each request, for each place; empty unless asked for
-    rungs: list[str]  # who answered each request: "model", "popularity" or "none"
+    rungs: list[str]  # who answered each request: "model", "popularity", "content" or "none"
     unknown_items: list[int]  # ids of each request's history that are not known here, and were dropped
     model: str
     model_version: str | None
@@ -104,7 +104,7 @@ class Slates:
             "model_version": self.model_version,
             "policy": "greedy",
             "rung": rung,
-            "fallback": [] if rung == "model" else ["cold"],
+            "fallback": [] if rung in ("model", "content") else ["cold"],
             "stale": False,
             "unknown_items": self.unknown_items[request],
             "items": items,

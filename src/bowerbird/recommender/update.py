@@ -17,9 +17,22 @@ import numpy as np
 import polars as pl
 import torch
 
-from bowerbird.core import ConfigError, DataError, ScoreError, TrainedConfig, World, check, entry_of, numpy_stream
+from bowerbird.core import (
+    ConfigError,
+    DataError,
+    RequestError,
+    ScoreError,
+    TrainedConfig,
+    World,
+    check,
+    entry_of,
+    numpy_stream,
+)
+from bowerbird.core.ids import encode
 from bowerbird.data import EventType, Interactions, declared, later
 from bowerbird.evaluation import compare, evaluate
+from bowerbird.features import ContentRetriever
+from bowerbird.nn.content import ContentConfig
 from bowerbird.recommender.pasts import table_of
 from bowerbird.recommender.recommender import Recommender
 from bowerbird.training import Adam, batches_for, grow, seeded, train
@@ -108,6 +121,30 @@ def update(
     )
 
 
+def add_items(rec: Recommender, items: pl.DataFrame) -> Recommender:
+    """Return a recommender that knows these items too, by their content alone; nothing is trained.
+
+    `items` holds the caller's ids in its first column; those that are known already are left as they are. Raises
+    `RequestError` where the model reads no content, `DataError` for ids that cannot be.
+    """
+    past, key = rec.past, items.columns[0]
+    if not isinstance(rec.config, ContentConfig) or not isinstance(rec.model, ContentRetriever):
+        raise RequestError(f"{rec.name} knows items by what people choose. Train crossmodal, vbpr or twotower.")
+    kind = past.item_ids.values.dtype
+    wanted = items[key].cast(kind, strict=False)
+    if n_wrong := wanted.null_count():
+        what = "integers, as those that are known" if kind == pl.Int64 else "texts"
+        raise DataError(f'column "{key}": {n_wrong:,} of {len(items):,} ids are empty or no {what}. Mend or drop them.')
+    ids, _ = encode(pl.concat([past.item_ids.values, wanted]))
+    whole = replace(past, item_ids=ids, items=None, item_content={})
+    whole = rec.config.extended(replace(whole, items=_described(past, whole, items)), past)
+    fresh = _grown(rec, whole)
+    _go_on(rec, fresh, whole.rows(np.zeros(0, np.int64)), 0)
+    fresh.training, fresh.measured = rec.training, rec.measured
+    fresh.parent, fresh.log_offset = rec.version or rec.parent, rec.log_offset
+    return fresh
+
+
 def unseen(past: Interactions, events: pl.DataFrame) -> pl.DataFrame:
     """Return the events, in the columns of `update`, that came after those of `past`.
 
@@ -184,7 +221,7 @@ def _merged(past: Interactions, new: Interactions, items: pl.DataFrame | None) -
 def _described(past: Interactions, whole: Interactions, items: pl.DataFrame | None) -> pl.DataFrame | None:
     """Return the item table of `whole`: old rows as they were, new ones from `items`, nulls where it has none."""
     n_new = whole.n_items - past.n_items
-    if items is None:
+    if items is None or items.width < 2:  # ids alone say nothing
         return None if past.items is None else pl.concat([past.items, past.items.clear(n_new)])
     told = whole.with_tables(items=items).items
     assert told is not None
@@ -199,17 +236,9 @@ def _learnt(rec: Recommender, whole: Interactions, is_new: np.ndarray, options: 
     """Return a recommender of `whole` that goes on where `rec` stands; `is_new` are the events to learn, bool (E,)."""
     if rec.source is None and entry_of(rec.config).batches is None:
         return rec.refit(whole)
-    fresh = Recommender(
-        rec.config,
-        whole,
-        run=replace(rec.run, checkpoint=""),
-        schema=replace(rec.schema, n_users=whole.n_users, n_items=whole.n_items, events=whole.events),
-        ranking=rec.ranking,
-        policy=rec.pipeline.policy,
-        world=rec.pipeline.world,
-    )
-    fresh.popularity.fit(whole, numpy_stream(rec.run.seed, "popularity"))
-    fresh.popularity.to(fresh.device)
+    if isinstance(rec.config, ContentConfig):
+        whole = rec.config.extended(whole, rec.past)
+    fresh = _grown(rec, whole)
     which = _people(whole, is_new, options.replay, rec.run.seed)
     if rec.source is not None and rec.stage is not None and fresh.source is not None:
         source = _learnt(rec.source, whole, is_new, options)
@@ -222,6 +251,22 @@ def _learnt(rec: Recommender, whole: Interactions, is_new: np.ndarray, options: 
         _go_on(rec, fresh, whole.rows(which), options.epochs)
         fresh.training = rec.training  # for how many epochs a refit trains was chosen then
     fresh.measured, fresh.parent, fresh.log_offset = rec.measured, rec.version or rec.parent, rec.log_offset
+    return fresh
+
+
+def _grown(rec: Recommender, whole: Interactions) -> Recommender:
+    """Return a recommender of `whole` whose model is not trained yet."""
+    fresh = Recommender(
+        rec.config,
+        whole,
+        run=replace(rec.run, checkpoint=""),
+        schema=replace(rec.schema, n_users=whole.n_users, n_items=whole.n_items, events=whole.events),
+        ranking=rec.ranking,
+        policy=rec.pipeline.policy,
+        world=rec.pipeline.world,
+    )
+    fresh.popularity.fit(whole, numpy_stream(rec.run.seed, "popularity"))
+    fresh.popularity.to(fresh.device)
     return fresh
 
 

@@ -1,10 +1,12 @@
 """A data set whose answer is known: even users like even items, odd users odd ones, some items more than others.
 
 Ids are texts, "u3" and "i12"; a user or an item is even when the number in its id is. Popularity cannot know the
-halves, so a model that has learnt anything from the past beats it. As rows, they are a feature table, in which a
-number tells a little by itself and a bag nothing.
+halves, so a model that has learnt anything from the past beats it. The item table tells the half of each item, by its
+title and its kind; the user table tells a little, since four of five people are in the group of their half. As rows,
+they are a feature table, in which a number tells a little by itself and a bag nothing.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -41,7 +43,27 @@ def halves() -> Split:
         pl.Series([f"i{row}" for row in item]),
         time=1_600_000_000 + 60 * np.arange(len(user)),
     )
+    users = pl.DataFrame(
+        {
+            "user_id": [f"u{row}" for row in range(USERS)],
+            "age": 20 + rng.integers(0, 30, USERS) + 5 * (np.arange(USERS) % 2),
+            "group": [("even", "odd")[(row + (row % 10 > 7)) % 2] for row in range(USERS)],
+        }
+    )
+    events = events.with_tables(users=users, items=things(range(ITEMS)))
     return split(events, "per-user", valid=0.17, test=0.17)
+
+
+def things(rows: Sequence[int]) -> pl.DataFrame:
+    """Return the item table of these items, there or not: the titles and kinds tell their half."""
+    half = [("even", "odd")[row % 2] for row in rows]
+    return pl.DataFrame(
+        {
+            "item_id": [f"i{row}" for row in rows],
+            "title": [f"{one.title()} thing {row}" for one, row in zip(half, rows, strict=True)],
+            "kind": half,
+        }
+    )
 
 
 @cache

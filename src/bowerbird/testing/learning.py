@@ -9,13 +9,15 @@ from torch import Tensor
 
 from bowerbird.core import ConfigError, ModelConfig, numpy_stream
 from bowerbird.evaluation import evaluate
-from bowerbird.features import Context
+from bowerbird.features import ContentRetriever, Context
+from bowerbird.nn.content import ContentConfig, tensors
 from bowerbird.nn.losses import NAMES
 from bowerbird.recommender import Recommender
-from bowerbird.testing.halves import halves, known_users
+from bowerbird.testing.halves import halves, known_users, things
 from bowerbird.testing.subject import (
     Subject,
     closed,
+    cold_item,
     expect,
     expect_alike,
     personal,
@@ -27,6 +29,7 @@ from bowerbird.testing.subject import (
 )
 from bowerbird.training import batches_for, train
 
+RIGHT = 0.9  # of the users, who know new items of their half
 GAIN = 0.2  # of recall@10 over popularity, which reaches about 0.5
 
 
@@ -40,6 +43,25 @@ def beats_popularity(subject: Subject) -> None:
     mine, least = recall(subject.fitted), recall(Subject.of("popularity").fitted) + GAIN
     tried = f"with {subject.config}. Other options go into settings=."
     expect(mine > least, f"Its recall@10 is {mine:.3f}; more than {least:.3f} is needed, {tried}")
+
+
+@promise("features/contracts.py, ContentRetriever", of=cold_item)
+def knows_items_by_content(subject: Subject) -> None:
+    """New items with content alone are scored for their half: even ones for even users, odd ones for odd users."""
+    rec, new = subject.fitted, things(range(1_000, 1_020))
+    expect(isinstance(rec.model, ContentRetriever), "It is no ContentRetriever.")
+    reads = isinstance(rec.config, ContentConfig)
+    expect(reads, f"{type(rec.config).__name__} does not derive from ContentConfig, so nothing reads the item table.")
+    assert isinstance(rec.config, ContentConfig)
+    with torch.no_grad():
+        vectors = rec.model.embed(tensors(rec.config.read(new)))
+        mine, wide = tuple(vectors.shape), tuple(rec.model.item_vectors().shape)
+        expect(mine == (len(new), wide[1]), f"Vectors of {len(new)} new items are {mine}, and those of its own {wide}.")
+        found = rec.model.query(known_users()) @ vectors.T
+    even, odd = found[:, ::2].mean(dim=1), found[:, 1::2].mean(dim=1)
+    gap = torch.where(_halves_of_users(), odd - even, even - odd)
+    right = int((gap > 0).sum())
+    expect(right >= RIGHT * len(gap), f"{right} of {len(gap)} users score new items of their half above the others.")
 
 
 @promise("core/config.py, RunOptions.seed", of=retriever)
@@ -66,7 +88,7 @@ def follows_users_wherever_they_stand(subject: Subject) -> None:
 
 def fitted_in_another_order(subject: Subject) -> tuple[Tensor, Tensor]:
     """Return scores (U, I) of a closed form fitted on users in another order, and the subject's own in that order."""
-    past, order = halves().train, _shuffle()
+    past, order = subject.past, _shuffle()
     moved = past.reorder_ids(order, np.arange(past.n_items))
     model = subject.untrained(past.schema)
     model.fit(moved, numpy_stream(0, "fit"))
@@ -77,7 +99,7 @@ def fitted_in_another_order(subject: Subject) -> tuple[Tensor, Tensor]:
 @promise("features/contracts.py, Trained.prepare and freeze", of=trained)
 def follows_users_and_their_rows(subject: Subject) -> None:
     """With the users, and their rows of every tensor, in another order, it gives each the same scores."""
-    past, order = halves().train, _shuffle()
+    past, order = subject.past, _shuffle()
     moved = past.reorder_ids(order, np.arange(past.n_items))
     model = subject.untrained(past.schema)
     state = subject.fitted.model.state_dict()
@@ -88,6 +110,11 @@ def follows_users_and_their_rows(subject: Subject) -> None:
     model.freeze()
     mine = scores(model, Context.of_users(np.arange(past.n_users, dtype=np.int32), moved))
     expect_alike(mine, scores(subject.fitted.model, known_users())[order], "In another order")
+
+
+def _halves_of_users() -> Tensor:
+    """Return whether each user is odd, bool (U,)."""
+    return torch.tensor([int(user[1:]) % 2 == 1 for user in halves().train.user_ids.values])
 
 
 def _shuffle() -> np.ndarray:
@@ -144,7 +171,7 @@ def clears_its_gradient_between_steps(subject: Subject) -> None:
 
 def _prepared(subject: Subject, config: Any) -> tuple[Any, Any]:
     """Return a fresh model, ready to be trained, and its first batch."""
-    past = halves().train
+    past = subject.past
     model = subject.untrained(past.schema, config)
     model.prepare(past)
     kind = subject.entry.batches

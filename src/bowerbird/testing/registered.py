@@ -7,7 +7,6 @@ from typing import Any, get_type_hints
 
 from bowerbird.core import ConfigError, ModelConfig, TrainedConfig, build
 from bowerbird.features import Retriever
-from bowerbird.testing.halves import halves
 from bowerbird.testing.subject import Subject, every, expect, promise, retriever
 
 REFUSED = {"learning_rate": -1.0, "batch_size": 0, "epochs": 0, "patience": 0, "valid_every": 0, "select": "ndcg"}
@@ -72,7 +71,7 @@ def refuses_bad_values(subject: Subject) -> None:
 @promise("features/contracts.py, Retriever", of=retriever)
 def has_the_methods(subject: Subject) -> None:
     """It has can, scores and grow; a closed form has fit, a trained model prepare, loss and freeze."""
-    model = subject.untrained(halves().train.schema)
+    model = subject.untrained(subject.past.schema)
     needed = ("fit",) if subject.entry.batches is None else ("prepare", "loss", "freeze")
     missing = [name for name in ("can", "scores", "grow", *needed) if not callable(getattr(model, name, None))]
     expect(not missing, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.")

@@ -92,7 +92,7 @@ def scores_by_its_vectors(subject: Subject) -> None:
 @promise("features/contracts.py, Retriever.grow", of=retriever)
 def grows(subject: Subject) -> None:
     """With three more users and two more items, old scores are the same to the last bit and new ones are no NaN."""
-    past = halves().train
+    past = subject.past
     model = subject.untrained(past.schema)
     model.load_state_dict(subject.fitted.model.state_dict())
     before = scores(model, known_users())

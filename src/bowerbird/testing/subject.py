@@ -25,13 +25,14 @@ from bowerbird.core import (
     entries,
     lookup,
 )
-from bowerbird.data import Schema
+from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, FeatureSchema, Retriever, Windows
 from bowerbird.models.baselines.popularity import Popularity
 from bowerbird.recommender import Predictor, Recommender, fit
 from bowerbird.testing.halves import COLUMNS, halves, halves_as_rows
 
-SMALL = {"dim": 16, "epochs": 60, "batch_size": 256, "negatives": 16, "history_len": 12}  # where a config has the key
+SMALL = {"dim": 16, "epochs": 60, "batch_size": 256, "negatives": 16, "history_len": 12, "hidden": 16,
+         "content_dim": 8, "landmarks": 64, "text_encoder": "words"}  # where a config has the key  # fmt: skip
 SMALL_WINDOWS = {"batch_size": 64, "learning_rate": 0.01, "patience": 30, "plateau": 1.0}  # of models of histories
 SMALL_ROWS = {"dim": 8, "epochs": 10, "patience": 10, "learning_rate": 0.02, "hidden": (16,), "cin": (8, 8),
               "attention_dim": 16, "attention_layers": 1, "attention_hidden": (8,)}  # of rankers  # fmt: skip
@@ -92,6 +93,11 @@ class Subject:
     def fitted(self) -> Recommender:
         """The trained recommender."""
         return _made(self._outcome)
+
+    @cached_property
+    def past(self) -> Interactions:
+        """What it is trained on: the train part of the halves, with content where the model reads it."""
+        return Recommender(self.config, halves().train, run=quiet()).past
 
     @property
     def predictor(self) -> Predictor:
@@ -181,6 +187,11 @@ def closed(entry: Entry) -> bool:
 def trained(entry: Entry) -> bool:
     """Retrievers that the training loop fits."""
     return retriever(entry) and entry.batches is not None
+
+
+def cold_item(entry: Entry) -> bool:
+    """Retrievers that know items by their content."""
+    return retriever(entry) and "cold-item" in entry.tags
 
 
 def ranker(entry: Entry) -> bool:

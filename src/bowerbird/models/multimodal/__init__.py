@@ -1,0 +1,1 @@
+"""Models that know items by what they say, show and sound like."""
