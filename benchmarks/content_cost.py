@@ -76,7 +76,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     largest = max(table, key=lambda one: int(one["n_items"]))
     document = {"items": options.items, "texts": TEXTS}
     return {
-        "benchmark": "content",
+        "benchmark": "content_cost",
         "data": "made-up",
         "model": "none",
         "config": document,
@@ -96,4 +96,4 @@ if __name__ == "__main__":
     parser.add_argument("--items", type=int, nargs="+", default=ITEMS)
     parser.add_argument("--requests", type=int, default=300)
     options = parser.parse_args()
-    sys.exit(_shared.table("content", {}) if options.table else _shared.main(options, measure))
+    sys.exit(_shared.table("content_cost", {}) if options.table else _shared.main(options, measure))

@@ -1,4 +1,4 @@
-"""The benchmark of content on a few hundred made-up items."""
+"""The benchmark of what content costs on a few hundred made-up items."""
 
 import json
 from argparse import Namespace
@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 
 import _shared
-import content
+import content_cost
 
 
 def options(**changes: object) -> Namespace:
@@ -15,11 +15,11 @@ def options(**changes: object) -> Namespace:
 
 
 def test_every_number_of_items_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _shared.main(options(require=["p50_ms>=0"]), content.measure) == 0
+    assert _shared.main(options(require=["p50_ms>=0"]), content_cost.measure) == 0
     row = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [one["n_items"] for one in row["cells"]] == [200, 300]
     assert row["metrics"]["p50_ms"] == row["cells"][1]["p50_ms"] > 0
 
 
 def test_a_bar_that_is_not_reached_is_told() -> None:
-    assert _shared.main(options(require=["p50_ms<=0"]), content.measure) == 1
+    assert _shared.main(options(require=["p50_ms<=0"]), content_cost.measure) == 1

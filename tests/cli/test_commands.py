@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
+import bowerbird as bb
 from bowerbird.cli.main import app
 from bowerbird.core import BowerbirdError
 
@@ -74,6 +75,20 @@ def test_recommend_serves_everyone_and_names_the_rung(run: Path, words: tuple[st
     assert len(body["items"]) == 3  # type: ignore[arg-type]
 
 
+def test_recommend_reads_what_is_known_of_a_stranger(table: Path, tmp_path: Path) -> None:
+    people = pl.DataFrame(
+        {"user_id": [f"u{row}" for row in range(40)], "age": [20, 60] * 20, "kind": ["a=b", "c"] * 20}
+    )
+    events, folder = bb.read(table).with_tables(users=people), str(tmp_path / "run")
+    bb.fit(events, "twotower", dim=8, epochs=3).save(folder)
+    body = document("recommend", folder, "--feature", "age=21", "--feature", "kind=a=b", "-k", "3")
+    assert body["rung"] == "model"
+    shown = " ".join(call("recommend", folder, "--feature", "age=21").stdout.split())
+    assert shown.startswith("For somebody like this, answered by twotower")
+    with pytest.raises(BowerbirdError, match='people have no attribute "ages"'):
+        call("recommend", folder, "--feature", "ages=21")
+
+
 def test_recommend_for_people_shows_the_reason(run: Path) -> None:
     assert "because you chose" in " ".join(call("recommend", str(run), "--user", "u0", "--explain").stdout.split())
 
@@ -116,6 +131,9 @@ def test_evaluate_measures_later_events(run: Path, tmp_path: Path) -> None:
         (("recommend", "nowhere"), "not a run directory"),
         (("recommend", "RUN", "--all"), "--out recs.parquet"),
         (("recommend", "RUN", "--user", "u0", "--history", "i0"), "one of them"),
+        (("recommend", "RUN", "--history", "i0", "--feature", "age=30"), "--history and --feature are both given"),
+        (("recommend", "RUN", "--feature", "age"), "--feature is 'age'; it must be NAME=VALUE. Try --feature age=30"),
+        (("recommend", "RUN", "--feature", "age=30"), "itemknn knows nobody by features"),
         (("similar", "RUN", "i00"), 'Did you mean "i0"'),
         (("serve", "RUN", "--host", "0.0.0.0"), "bowerbird key create"),
         (("data", "get", "ml-100"), 'Did you mean "ml-100k"'),

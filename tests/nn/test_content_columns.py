@@ -255,10 +255,13 @@ def test_a_column_without_a_vector_is_refused_in_training_and_nothing_later(valu
     assert np.isnan(config.read(table, sizes={"look": 3})["look"]).all()
 
 
-def test_pictures_are_read_from_their_folder_and_from_bytes(eye: Eye, tmp_path: Path) -> None:
+def test_pictures_are_read_from_their_folder_and_from_bytes(
+    eye: Eye, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "a.png").write_bytes(b"abc")
     config = ContentConfig(image=("front",), image_encoder="eye", folder=str(tmp_path))
     found = config.read(pl.DataFrame({"front": ["a.png", "b.png", None]}))["front"]
+    assert caplog.messages == ['column "front": 1 of 3 cannot be read: no such file, such as b.png']
     assert found[0].tolist() == [3.0, ord("a")]
     assert np.isnan(found[1:]).all()
     assert config.read(pl.DataFrame({"front": [b"xy"]}), paths=False)["front"].tolist() == [[2.0, ord("x")]]

@@ -187,6 +187,7 @@ def test_an_item_without_content_is_like_others_by_behaviour_alone(told: Interac
     own = np.delete(cosines(rec.model.item_vectors(), row), row)
     assert found.to_list() == pytest.approx(sorted(0.5 * own, reverse=True)[:3], abs=1e-5)
     assert rec.similar(["article-04"], k=3, content=1.0).ids == [[]]
+    assert "article-04" not in rec.search("even", k=20).ids[0]
     assert "article-04" not in rec.similar(["article-02"], k=19, content=1.0).ids[0]
     assert "article-04" in rec.similar(["article-02"], k=19, content=0.5).ids[0]
 

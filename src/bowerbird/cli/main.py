@@ -233,13 +233,19 @@ def recommend(
     history: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="An item that a stranger chose; repeatable, oldest first.")
     ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What is known of a stranger, by a column of the user table; repeatable."
+        ),
+    ] = None,
     everyone: Annotated[bool, typer.Option("--all", help="For every known user, into the file --out.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="The Parquet file for --all.")] = None,
     k: K = 10,
     explain: Annotated[bool, typer.Option(help="Say why each item is there.")] = False,
     json: Json = False,
 ) -> None:
-    """Recommend items to a user, to a stranger with a history, to nobody in particular, or to everyone."""
+    """Recommend items to a user, to a stranger with a history or features, to nobody in particular, or to everyone."""
     from bowerbird import load
     from bowerbird.core import RealWorld
     from bowerbird.recommender.hints import not_known
@@ -254,10 +260,12 @@ def recommend(
         summary = {"out": str(out_file), "users": len(recommender.user_ids), "rows": rows, "k": k}
         show_json(summary) if json else out.print(f"{rows:,} rows for {summary['users']:,} users in {out_file}")
         return
-    if user is not None and history:
-        raise RequestError("--user and --history are both given. Ask for one of them at a time.")
+    given = [name for name, one in (("user", user), ("history", history), ("feature", feature)) if one]
+    if len(given) > 1:
+        raise RequestError(f"--{given[0]} and --{given[1]} are both given. Ask for one of them at a time.")
     users, histories = (None if user is None else [user]), ([history] if history else None)
-    slates = recommender.recommend(users, histories=histories, k=k, explain=explain)
+    features = [_features(feature)] if feature else None
+    slates = recommender.recommend(users, histories=histories, features=features, k=k, explain=explain)
     for what, ids, known in (("user", users, recommender.user_ids), ("item", history, recommender.item_ids)):
         for one in ids or ():
             if known.row(one) < 0:
@@ -265,11 +273,20 @@ def recommend(
     if json:
         show_json(slates.body(RealWorld().token()) | {"user_id": user})
         return
-    who = f"user {user}" if user else ("a stranger with this history" if history else "nobody in particular")
+    strangers = {"history": "a stranger with this history", "feature": "somebody like this"}
+    who = f"user {user}" if user else strangers[given[0]] if given else "nobody in particular"
     title = f"For {who}, answered by {slates.model if slates.rungs[0] == 'model' else slates.rungs[0]}"
     show_slate(title, slates.to_polars().to_dicts(), explain)
     if slates.unknown_items[0]:
         say(f"{slates.unknown_items[0]} of the history's ids are not known here and were left out.")
+
+
+def _features(words: list[str]) -> dict[str, str]:
+    """Return NAME=VALUE words by their names."""
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise RequestError(f"--feature is {wrong[0]!r}; it must be NAME=VALUE. Try --feature age=30.")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def show_slate(title: str, rows: list[dict[str, Any]], with_reason: bool) -> None:
@@ -297,17 +314,39 @@ def similar(
     run: Run,
     item: Annotated[str, typer.Argument(help="An item's id.")],
     k: K = 10,
+    content: Annotated[
+        float, typer.Option(min=0, max=1, help="Weight of what items are about beside what people do with them.")
+    ] = 0.0,
     json: Json = False,
 ) -> None:
     """Show the items most like one item."""
     from bowerbird import load
     from bowerbird.core import RealWorld
 
-    slates = load(run).similar([item], k=k)
+    slates = load(run).similar([item], k=k, content=content)
     if json:
         show_json(slates.body(RealWorld().token()))
     else:
         show_slate(f"Like item {item}", slates.to_polars().to_dicts(), False)
+
+
+@app.command()
+def search(
+    run: Run,
+    text: Annotated[str, typer.Argument(help="What it is about.")] = "",
+    image: Annotated[Path | None, typer.Option(help="A picture that it looks like.")] = None,
+    k: K = 10,
+    json: Json = False,
+) -> None:
+    """Find items by their content: by a text, by a picture, or by both."""
+    from bowerbird import load
+    from bowerbird.core import RealWorld
+
+    slates = load(run).search(text, image=None if image is None else str(image.resolve()), k=k)
+    if json:
+        show_json(slates.body(RealWorld().token()))
+    else:
+        show_slate(f"Closest to {text or image}", slates.to_polars().to_dicts(), False)
 
 
 @app.command()
@@ -361,12 +400,20 @@ def update(
     data_root: Root = None,
     json: Json = False,
 ) -> None:
-    """Learn from later events, and publish what is no worse; exits with 3 for what is refused, 4 for nothing new."""
+    """Learn from later events, and publish what is no worse; exits with 3 for what is refused, 4 for nothing new.
+
+    With --items alone, items that nobody chose yet are added by their content.
+    """
     from bowerbird.cli.versions import run_update
     from bowerbird.recommender import DataOptions
     from bowerbird.store.deeds import read_deeds
     from bowerbird.store.schema import read_declared
 
+    if items is not None and data is None and data_dir is None:
+        from bowerbird.cli.versions import run_add
+
+        run_add(run, items, as_json=json)
+        return
     options = None
     if data is not None:
         options = DataOptions(path=data, user=user, item=item, time=time, event=event, items=items, root=data_root)

@@ -78,6 +78,23 @@ def run_update(
     return PUBLISHED if found.accepted else REFUSED
 
 
+def run_add(run: Path, items: str, *, as_json: bool = False, world: World | None = None) -> None:
+    """Publish a version that knows the items of a table too, by their content."""
+    from bowerbird.data.readers import open_table, side_table
+    from bowerbird.recommender import load
+    from bowerbird.recommender.update import add_items
+
+    rec = load(run, moments=True, world=world)
+    more = add_items(rec, side_table(open_table(items), "item"))
+    n_new = len(more.item_ids) - len(rec.item_ids)
+    version = more.save(run) if n_new else None
+    if as_json:
+        show_json({"run": str(run), "parent": rec.version, "version": version, "new_items": n_new})
+    else:
+        told = f"published as version {version}" if version else f"version {rec.version} stays"
+        out.print(f"{n_new:,} new items by their content; {told}")
+
+
 def run_versions(run: Path, *, as_json: bool = False, world: World | None = None) -> None:
     """Show the versions of a run, oldest first; one that is damaged says so."""
     from bowerbird.recommender.update import METRIC

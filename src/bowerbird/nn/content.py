@@ -5,6 +5,7 @@ Content is a vector of each item and modality, and a row of NaN where an item ha
 Shapes: I items, n rows, D vector size, M size of a modality's vectors, L landmarks.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from bowerbird.features.inference import said
 from bowerbird.features.media import describe, resolved
 from bowerbird.nn.losses import PairConfig
 
+LOG = logging.getLogger(__name__)
 KINDS = ("text", "image", "audio", "vector", "attributes")
 LEAST = 1e-4  # an eigenvalue of likeness that still says something
 Vectors = Mapping[str, Tensor]  # modality → (n, M), rows of NaN where there is nothing
@@ -105,7 +107,13 @@ class ContentConfig(PairConfig):
                     if name in sizes and (values.is_null().all() or not (paths or values.dtype == pl.Binary)):
                         continue  # nothing to be read: whoever serves may not even have the encoder
                     root = Path(self.folder) if self.folder else None
-                    found[name] = describe(values, column(name=name, encoder=encoder), root=root, paths=paths).vectors
+                    told = describe(values, column(name=name, encoder=encoder), root=root, paths=paths)
+                    for reason, count in told.refused.items():
+                        example = told.examples[reason]
+                        LOG.warning(
+                            'column "%s": %s of %s cannot be read: %s, such as %s', name, count, n, reason, example
+                        )
+                    found[name] = told.vectors
         return {name: found.get(name, np.full((n, size), np.nan, np.float32)) for name, size in sizes.items()} or found
 
     def extended(self, whole: Interactions, past: Interactions) -> Interactions:

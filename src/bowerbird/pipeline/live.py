@@ -361,7 +361,7 @@ class LivePipeline:
         if name in ("popular", "trending", "latest"):
             items = of_board(getattr(self.shelf, name), work.allowed, n)
             return Found(name, items, place_scores(len(items)), source.weight)
-        known = work.allowed[: self.shelf.n_known]
+        known = work.allowed[: max(self.shelf.n_known, self.scorer.reach)]
         search = {"model": self.scorer.near, "similar": self.scorer.kin}.get(name)
         near = None if exact or search is None else search(context, n, known)
         work.approximate |= near is not None

@@ -76,6 +76,7 @@ class Scorer:
         first = ladder.rungs[0]
         self.first = first if isinstance(first, VectorRetriever) else None
         self.unit: Tensor | None = None
+        self._hidden: Tensor | None = None  # bool (K,): items that nothing is known of
         self.taste: Index | None = None
         self.kinship: Index | None = None
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # the nearest of single items, oldest first
@@ -83,7 +84,9 @@ class Scorer:
             vectors = self.first.item_vectors().detach()
             shaped = getattr(first, "shaped_item", torch.ones(len(vectors), dtype=torch.bool))
             self.unit = functional.normalize(vectors, dim=1)
-            self._vectors, self._hidden = vectors, None if bool(shaped.all()) else ~shaped
+            self._vectors = vectors
+            self._hidden = None if bool(shaped.all()) else ~shaped
+            self._n_indexed = len(vectors)
             if indexed is not None:
                 self.taste, self.kinship = indexed(vectors, shaped), indexed(self.unit, shaped)
 
@@ -92,6 +95,34 @@ class Scorer:
         other = copy(self)
         other.ladder = ladder
         return other
+
+    def beyond(self, newer: Tensor) -> "Scorer":
+        """Return this scorer for items newer than the model too, whose vectors (n, D) follow those of its own.
+
+        A row of NaN is an item that nothing is known of.
+        """
+        other, own = copy(self), self._n_indexed
+        mine = newer.new_zeros(own, dtype=torch.bool) if self._hidden is None else self._hidden[:own]
+        hidden = torch.cat([mine, newer.isnan().any(dim=1)])
+        newer = newer.nan_to_num(0.0)
+        other._vectors = torch.cat([self._vectors[:own], newer])
+        other.unit = torch.cat([self._units[:own], functional.normalize(newer, dim=1)])
+        other._hidden = hidden if bool(hidden.any()) else None
+        other._kept = {}
+        return other
+
+    @property
+    def reach(self) -> int:
+        """How many items it knows: those of the model, and those that `beyond` brought."""
+        return 0 if self.unit is None else len(self.unit)
+
+    def knows(self, rows: np.ndarray, n_known: int) -> np.ndarray:
+        """Return of which item rows something is known, bool (n,), where the model has the first n_known."""
+        known = np.ones(max(n_known, self.reach), bool)
+        if self._hidden is not None:
+            known = ~self._hidden.cpu().numpy()
+        found: np.ndarray = (rows < len(known)) & known[np.minimum(rows, len(known) - 1)]
+        return found
 
     def scores(self, context: Context) -> tuple[Tensor, int]:
         """Return scores (1, K), the caller's to overwrite, and the rung that gave them, −1 for none."""
@@ -116,13 +147,32 @@ class Scorer:
         """Return what the index takes for the n best allowed items and their scores; None where it cannot help."""
         if self.taste is None or self.first is None or not self._direct(context):
             return None
-        return _searched(self.taste, self.first.query(context), n, allowed)
+        return self._searched(self.taste, self.first.query(context), self._vectors, n, allowed)
 
     def kin(self, context: Context, n: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Return what the index takes for the n allowed items most like the seeds, or else the last few chosen."""
         if self.kinship is None or not len(items := _recent(context)):
             return None
-        return _searched(self.kinship, self._mean(items)[None], n, allowed)
+        return self._searched(self.kinship, self._mean(items)[None], self._units, n, allowed)
+
+    def _searched(
+        self, index: Index, query: Tensor, vectors: Tensor, n: int, allowed: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what an index finds for a query (1, D), best first, and what is newer than the index, as exactly."""
+        own = self._n_indexed
+        found, values = _searched(index, query, n, allowed[:own])
+        if len(vectors) == own:
+            return found, values
+        newer = (vectors[own:] @ query[0]).cpu()
+        newer[~torch.from_numpy(allowed[own : len(vectors)])] = -torch.inf
+        if self._hidden is not None:
+            newer[self._hidden[own:].cpu()] = -torch.inf
+        best_values, rows = newer.topk(min(n, len(newer)))
+        there = best_values > -torch.inf
+        found = np.concatenate([found, own + rows[there].numpy()])
+        values = np.concatenate([values, best_values[there].numpy()])
+        order = np.argsort(-values, kind="stable")[:n]
+        return found[order], values[order]
 
     def like(self, rows: np.ndarray, n: int, allowed: np.ndarray, draw: Draw) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the n allowed items most like these, best first, and how like; None where nobody can tell."""

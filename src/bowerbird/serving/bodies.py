@@ -1,5 +1,6 @@
 """What is sent to the server and what it answers, as the schema of the API shows them."""
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -9,11 +10,13 @@ from fastapi import Path
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
     StrictStr,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -24,6 +27,7 @@ from bowerbird.store.log import MERGE, SLATE
 
 MOST_PLACES, LONGEST_HISTORY, MOST_EXCLUDED = 1000, 10_000, 100_000
 MOST_EVENTS, MOST_ROWS, MOST_AT_ONCE = 1000, 10_000, 100
+LONGEST_TEXT = 4_000  # letters of what is searched for: encoders read no more
 MOST_KINDS = 255  # of event: their numbers are bytes
 LARGEST = 2**63 - 1
 BRANCHES = re.compile(r"int|str|constrained-.*|function-.*")  # which kind of id was tried: no part of the document
@@ -60,6 +64,14 @@ def _as_json(document: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError("it holds what JSON cannot, such as NaN or half a character") from None
     return document
+
+
+def _as_bytes(text: Any) -> bytes:
+    """Return what base64 says; raises `ValueError` where it says nothing."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError):
+        raise ValueError("it is no base64 (RFC 4648, section 4, with padding)") from None
 
 
 class Strict(BaseModel):
@@ -121,6 +133,17 @@ class Seeds(Strict):
     k: K = 10
     where: Filter | None = None
     exclude_items: Annotated[list[Id], Field(max_length=MOST_EXCLUDED)] = []
+
+
+class Search(Strict):
+    """What is looked for among the contents of items: a text, a picture in base64, or both."""
+
+    text: Annotated[str, Field(max_length=LONGEST_TEXT)] = ""
+    image: Annotated[bytes, BeforeValidator(_as_bytes), WithJsonSchema({"type": "string", "format": "byte"})] | None = (
+        None
+    )
+    k: K = 10
+    where: Filter | None = None
 
 
 class Why(Asked):

@@ -37,7 +37,7 @@ from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.rerank import seconds
 from bowerbird.pipeline.scenario import Scenario, shipped
-from bowerbird.pipeline.sources import Scorer, of_board
+from bowerbird.pipeline.sources import Scorer, best, of_board
 from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
@@ -155,8 +155,13 @@ class Engine:
             scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
         else:
             scorer = old.scorer.over(rec.ladder)
+        newer, places = _newer(rec, table.tail(len(extra)))
+        if newer is not None:
+            scorer = scorer.beyond(newer)
         title = table["title"].cast(pl.String).to_arrow() if "title" in table.columns else None
-        view = View(rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title, told, last, words)
+        view = View(
+            rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title, told, last, words, places
+        )
         return self._with_boards(view)
 
     def _words(self, table: pl.DataFrame, old: View | None) -> ItemWords | None:
@@ -399,10 +404,22 @@ class Engine:
         rec = view.recommender
         with torch.inference_mode():
             draw = partial(torch_stream, rec.run.seed, "ties")
-            found = view.scorer.like(rows[rows < view.n_known], question["k"], allowed, draw)
+            found = view.scorer.like(rows[view.scorer.knows(rows, view.n_known)], question["k"], allowed, draw)
         if found is None:
             raise RequestError(f"{rec.name} knows no likeness of these items. Train itemknn, ease or lightgcn.")
         return body_of(view, None, question, request_id, Answer.plain(*found, "model"), 0)
+
+    def search(self, question: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        """Return the items whose content is closest to a text, to the bytes of a picture, or to both."""
+        view = self.view
+        rec, allowed = view.recommender, allowed_of(view, question.get("where"), self.world.now())
+        sought = rec.sought(question.get("text") or "", question.get("image"))
+        assert view.places is not None
+        with torch.inference_mode():
+            scores = sought @ view.places.T
+            scores[:, ~view.places.any(dim=1)] = -torch.inf
+            found = best(scores, allowed, question["k"], partial(torch_stream, rec.run.seed, "ties"))
+        return body_of(view, None, question, request_id, Answer.plain(*found, "content"), 0)
 
     def alike(self, user_id: Any, k: int) -> list[dict[str, Any]]:
         """Return the users most like one, by the items that they share; raises `UnknownItemError`."""
@@ -656,6 +673,27 @@ def _indexed(vectors: Tensor, shaped: Tensor) -> Index | None:
     except MissingExtraError as error:
         LOG.warning("%s Until then all %s items are looked through.", error, f"{len(vectors):,}")
         return None
+
+
+def _newer(rec: Recommender, table: pl.DataFrame) -> tuple[Tensor | None, Tensor | None]:
+    """Return the vectors (n, D) of items that the model does not know, and the places of all items (I, D).
+
+    None where the model tells neither by content, or where what reads it is not installed. No file is opened.
+    """
+    try:
+        places = rec.places
+    except RequestError:
+        places = None
+    if not len(table):
+        return None, places
+    try:
+        newer = rec.embed(table, paths=False)
+        if places is not None:
+            places = torch.cat([places, rec.place(table, paths=False)])
+    except MissingExtraError as error:
+        LOG.warning("%s Until then new items are not known by their content.", error)
+        return None, places
+    return newer, places
 
 
 def _latest(table: Any, since: np.ndarray) -> np.ndarray:

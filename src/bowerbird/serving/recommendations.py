@@ -21,6 +21,7 @@ from bowerbird.serving.bodies import (
     Name,
     PathId,
     Ranking,
+    Search,
     Seeds,
     SlateBody,
     Why,
@@ -159,6 +160,12 @@ async def similar(
 def similar_to_many(request: Request, asked: Seeds) -> Response:
     """Return the items that go with several, such as those in a cart."""
     return _sent(_engine(request).similar(asked.model_dump(), request.state.request_id))
+
+
+@router.post("/search", response_model=SlateBody, tags=["items"])
+def search(request: Request, asked: Search) -> Response:
+    """Return the items whose content is closest to a text, to a picture, or to both."""
+    return _sent(_engine(request).search(asked.model_dump(), request.state.request_id))
 
 
 @router.get("/users/{user_id:path}/similar", tags=["users"])

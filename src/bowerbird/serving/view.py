@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from torch import Tensor
 
 from bowerbird.data import EventType, Interactions
 from bowerbird.features.content import ItemWords
@@ -99,6 +100,7 @@ class View:
     declared: Declared  # with what the recommender's event types were merged
     followed: int  # the last change of the catalogue that it holds
     words: ItemWords | None  # what items say, where a scenario asks for it
+    places: Tensor | None  # where items stand in the model's space of contents (I, D), zeros for none; see `search`
 
     @property
     def version(self) -> str:

@@ -57,7 +57,7 @@ class CrossmodalConfig(ContentConfig):
     negatives: int | None = 512
     temperature: float = 0.08  # at which training begins; it is learned
     cosine: bool = False
-    l2: float = 0.3  # weight of the penalty on how far the map goes from where it began
+    l2: float = 0.3  # weight of the penalty on how far the map goes from where it began, or towers from behaviour
     batch_size: int = 8_192
     learning_rate: float = 2e-3
     epochs: int = 2
@@ -209,13 +209,17 @@ class Crossmodal(DotProduct):
         named, place = torch.unique(torch.cat([batch.item, batch.negative.flatten()]), return_inverse=True)
         n = len(batch)
         if batch.negative.numel():
-            content = self._content(named)
             local = replace(batch, item=place[:n], negative=place[n:].view(batch.negative.shape))
         else:  # a loss over all items
-            content, local = self._content(torch.arange(len(self.items), device=named.device)), batch
+            named, local = torch.arange(len(self.items), device=place.device), batch
+        content = self._content(named)
         loss = pair_loss(config, query, content, local)
-        if self.early and config.l2:
+        if self.early:
             loss = loss + config.l2 / len(self.map) * (self.map - self.start).square().sum()
+        else:  # a softmax does not see what all vectors have in common
+            mine = self._length * self.behaviour[named]
+            apart = (content - mine).square() * (self.chosen[named] > 0)[:, None]
+            loss = loss + config.l2 * apart.sum() / mine.square().sum().clamp(min=1e-9)
         return loss + config.contrast * self._contrast(batch.item) if self.aligns else loss
 
     def _content(self, rows: Tensor) -> Tensor:
