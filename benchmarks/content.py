@@ -562,8 +562,8 @@ def news(options: argparse.Namespace) -> dict[str, Any]:
         scores = (query * vectors).sum(dim=1).double().numpy()
     value = auc(known["label"].to_numpy().astype(float), scores)
     return _row(options, options.model, asdict(rec.config), events, {"auc": value}, seconds) | {
-        "protocol": f"titles nobody read in training, {len(known)} rows of {known['user'].n_unique()} known readers; "
-        f"{'the published test rows' if options.report == 'test' else 'a tenth of the titles of train'}, seed={options.seed}",
+        "protocol": f"titles nobody read in training, {len(known)} rows of {known['user'].n_unique()} known readers, "
+        f"test=published valid=a tenth of the titles of train, seed={options.seed}",
     }
 
 

@@ -6,7 +6,7 @@ from bowerbird.recommender.recipe import DataOptions, Recipe, SplitOptions
 from bowerbird.recommender.recommender import Recommender
 from bowerbird.recommender.slates import Slates
 from bowerbird.recommender.two_stage import RankingOptions
-from bowerbird.recommender.update import Update, UpdateOptions, update
+from bowerbird.recommender.update import Update, UpdateOptions, add_items, update
 
 __all__ = [
     "DataOptions",
@@ -18,6 +18,7 @@ __all__ = [
     "SplitOptions",
     "Update",
     "UpdateOptions",
+    "add_items",
     "fit",
     "load",
     "update",
