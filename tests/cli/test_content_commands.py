@@ -141,3 +141,24 @@ def test_adding_what_is_known_publishes_nothing(run: str, news: str) -> None:
 def test_a_file_that_is_not_there_is_named(run: str) -> None:
     with pytest.raises(BowerbirdError, match=r"nowhere\.csv"):
         call("update", run, "--items", "nowhere.csv")
+
+
+def test_a_user_table_lets_a_stranger_be_answered_by_features(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{user}", f"i{user % 2 + 2 * item}") for user in range(40) for item in rng.choice(10, 6, replace=False)]
+    pl.DataFrame(rows, schema=["user", "item"], orient="row").write_csv(tmp_path / "events.csv")
+    pl.DataFrame({"user": [f"u{user}" for user in range(40)], "side": ["even", "odd"] * 20}).write_csv(
+        tmp_path / "users.csv"
+    )
+    items = pl.DataFrame({"item": [f"i{item}" for item in range(20)], "title": ["An even one", "An odd one"] * 10})
+    items.write_csv(tmp_path / "items.csv")
+    tables = [f"--{name}={tmp_path / name}.csv" for name in ("items", "users")]
+    small = [word for pair in ("dim=8", "hidden=16", "epochs=30", "text_encoder=words") for word in ("--set", pair)]
+    run = str(tmp_path / "run")
+    data = str(tmp_path / "events.csv")
+    trained = ["train", "--data", data, *tables, "--model", "twotower", *small, "--out", run, "--json"]
+    assert CliRunner().invoke(app, trained).exit_code == 0
+    asked = CliRunner().invoke(app, ["recommend", run, "--feature", "side=odd", "--json", "-k", "5"])
+    assert asked.exit_code == 0, asked.output
+    found = [int(one["item_id"][1:]) % 2 for one in json.loads(asked.stdout)["items"]]
+    assert sum(found) >= 4

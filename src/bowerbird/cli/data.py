@@ -20,6 +20,7 @@ Root = Annotated[
 ]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A file, folder, glob, data set or database.")]
 Items = Annotated[str | None, typer.Option(help="A table of items; its title column is shown to people.")]
+Users = Annotated[str | None, typer.Option(help="A table of users.")]
 Format = Annotated[
     str | None, typer.Option(help="csv, tsv, parquet, lists, recbole or movielens; else by the file's ending.")
 ]

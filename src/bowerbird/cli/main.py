@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import bowerbird
-from bowerbird.cli.data import Column, Format, Items, Json, Root, data_app
+from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_app
 from bowerbird.cli.importing import import_rows
 from bowerbird.cli.output import out, say, show_json, show_table
 from bowerbird.core import BowerbirdError, RequestError
@@ -76,6 +76,7 @@ def train(
     event: Column = None,
     weight: Column = None,
     items: Items = None,
+    users: Users = None,
     format: Format = None,
     data_root: Root = None,
     label: Annotated[
@@ -106,7 +107,7 @@ def train(
     sections: dict[str, dict[str, Any]] = {
         "data": {
             "path": data, "user": user, "item": item, "time": time, "event": event, "weight": weight,
-            "items": items, "format": format, "root": data_root,
+            "items": items, "users": users, "format": format, "root": data_root,
         },
         "split": {"method": split, "valid": valid, "test": test, "warmup": warmup, "seed": seed},
         "model": {"name": model} | _settings(setting or []),

@@ -49,6 +49,7 @@ class DataOptions:
     event: str | None = None
     weight: str | None = None
     items: str | None = None  # a table of items, with titles
+    users: str | None = None  # a table of users
     format: str | None = None
     root: str | None = None  # a folder that holds data sets by name
 
