@@ -219,3 +219,7 @@ def test_the_contrast_by_a_slow_loop_names_everybody_once() -> None:
     found = contrast(ContrastConfig(contrast=0.7, contrast_temperature=0.3), batch, one, other)
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
     assert found[0] == found[2]
+    once = contrast(ContrastConfig(contrast=0.7, contrast_temperature=0.3, once=True), batch, one, other)
+    user, item = ([expected[row] for row in rows] for rows in ((0, 1), (0, 1, 3)))
+    assert once.tolist() == [once[0].item()] * 4  # the mean over two users, and over three items
+    assert min(user + item) < once[0] < max(user + item)

@@ -236,6 +236,7 @@ class ContrastConfig(GraphConfig):
 
     contrast: float = 0.05  # weight of the contrast; 0 leaves it out
     contrast_temperature: float = 0.2  # cosines are divided by it
+    once: bool = False  # whether a user or an item of the batch is contrasted once, however many rows name it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -270,7 +271,7 @@ def contrast(config: ContrastConfig, batch: Pairs, one: tuple[Tensor, Tensor], o
             distinct, place = distinct[order], order.argsort()[place]
         views = zip(*(torch.split(rows(side, distinct), OTHERS) for side in (here, there)), strict=True)
         cost = torch.cat([info_nce(*pair, temperature=config.contrast_temperature) for pair in views])
-        found = found + cost[place]
+        found = found + (cost.mean() if config.once else cost[place])
     return config.contrast * found
 
 
