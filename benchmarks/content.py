@@ -41,9 +41,10 @@ from bowerbird.nn.graph import pair_matrix
 from bowerbird.recommender import Recommender
 
 FOLDS, PARTS, K = 5, 10, 20
-NEIGHBOURS, RIDGES = (10, 20, 50, 100, 200), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-WEIGHTS = (0.25, 1.0, 4.0)  # of one modality beside the others, squared, in content-kNN
-PENALTIES = (30.0, 100.0, 300.0, 1_000.0)  # of EASE
+NEIGHBOURS = (10, 20, 50, 100, 200, 400, 800, 1_600, 1_000_000)  # the last: all
+RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+WEIGHTS = (0.0625, 0.25, 1.0, 4.0, 16.0)  # of one modality beside the others, squared, in content-kNN
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)  # of EASE
 STEPS = (0, 1, 2, 5, 10, 20)  # events of the curves
 REPLICATES = 1_000
 PUBLISHED = {
@@ -202,7 +203,7 @@ class Baselines:
         """Return scores (U, C): the likeness of each cold item to what somebody chose, of its k nearest."""
         unit = torch.nn.functional.normalize(self.joined(weights), dim=1)
         likeness = unit[cold] @ unit[self.warm].T
-        likeness[likeness < likeness.topk(k, dim=1).values[:, -1:]] = 0
+        likeness[likeness < likeness.topk(min(k, likeness.shape[1]), dim=1).values[:, -1:]] = 0
         near = csr_matrix(likeness.clamp(min=0).numpy().T)
         found: np.ndarray = (self.pairs[:, self.warm.numpy()] @ near).toarray()
         return found
@@ -556,8 +557,7 @@ def news(options: argparse.Namespace) -> dict[str, Any]:
     rows = rec.user_ids.rows(test["user"])
     known = test.filter(rows >= 0)
     with torch.inference_mode():
-        vectors = rec.embed(known.select("title"))
-        assert vectors is not None
+        vectors = rec.model.embed(tensors(rec.config.read(known.select("title"))))
         query = rec.model.query(Context.of_users(rows[rows >= 0].astype(np.int32), rec.past))
         scores = (query * vectors).sum(dim=1).double().numpy()
     value = auc(known["label"].to_numpy().astype(float), scores)

@@ -98,7 +98,9 @@ def test_what_a_modality_is_worth_and_what_is_missing_by_hand() -> None:
     # with the first all is the same; to the second ¾ are unrelated, and ¼ it lacks
     assert found[0].tolist() == pytest.approx([1.0, math.exp(-1 / 0.5), 0.0])
     lacking = two(weights=(3.0, 1.0)).likeness([same, 0 * same], [has, ~has])
-    assert lacking[0].tolist() == pytest.approx([math.exp(-0.25 / 0.5), math.exp(-1 / 0.5), 0.0])
+    assert lacking[0].tolist() == pytest.approx([1.0, math.exp(-1 / 0.5), 0.0])  # what it lacks has no say
+    nothing = two(weights=(3.0, 1.0)).likeness([0 * same, 0 * same], [~has, ~has])
+    assert nothing[0].tolist() == pytest.approx([math.exp(-1 / 0.5), math.exp(-1 / 0.5), 0.0])
 
 
 def drawn(seed: int, n: int = 12) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -117,11 +119,12 @@ def test_likeness_is_that_of_a_slow_loop(seed: int, width: float, weights: tuple
     found = kernel.likeness(vectors, there)
     for row in range(12):
         for place, mark in enumerate((3, 0, 7)):
-            far = 0.0
+            far, heard = 0.0, 0.0
             for weight, one, has in zip(weights, vectors, there, strict=True):
-                half = 0.5 * float((one[row] - one[mark]).square().sum()) if has[row] and has[mark] else 1.0
-                far += weight / sum(weights) * half
-            assert float(found[row, place]) == pytest.approx(math.exp(-far / width), rel=1e-4)
+                if has[row]:
+                    half = 0.5 * float((one[row] - one[mark]).square().sum()) if has[mark] else 1.0
+                    far, heard = far + weight * half, heard + weight
+            assert float(found[row, place]) == pytest.approx(math.exp(-far / heard / width), rel=1e-4)
     assert not found[:, 3].any()  # a landmark that is not there
 
 

@@ -224,7 +224,8 @@ class Kernel(nn.Module):
     """How like content is to that of some items, the landmarks: a Gaussian kernel over all modalities together.
 
     Its features (n, L) are such that a linear map of them with a penalty is kernel ridge regression over the landmarks
-    (Williams and Seeger, NeurIPS 2000). Two items of which one lacks a modality are as far apart there as any two.
+    (Williams and Seeger, NeurIPS 2000). What an item lacks has no say in how like it is to others; a landmark that
+    lacks what the item has is as far away there as anything.
     """
 
     def __init__(self, sizes: Mapping[str, int], weights: Sequence[float], landmarks: int, width: float) -> None:
@@ -247,19 +248,21 @@ class Kernel(nn.Module):
         """Return 1 for equal content and less the more it differs (n, L), 0 for landmarks that do not exist."""
         known = self.get_buffer("known")
         far = torch.zeros(len(vectors[0]), len(known), device=known.device)
+        heard = torch.zeros(len(far), 1, device=known.device)
         for number, (one, has) in enumerate(zip(vectors, there, strict=True)):
-            both = has[:, None] & self.get_buffer(f"has{number}")
             apart = 1 - one @ self.get_buffer(f"mark{number}").T  # half a squared distance; 1 for what is unrelated
-            far += self.weights[number] * torch.where(both, apart, 1.0)
-        likeness: Tensor = torch.exp(-far / self.width) * known
-        return likeness
+            apart = torch.where(self.get_buffer(f"has{number}"), apart, 1.0)
+            far += self.weights[number] * apart * has[:, None]
+            heard += self.weights[number] * has[:, None]
+        far = torch.where(heard > 0, far / heard, 1.0)
+        return torch.exp(-far / self.width) * known
 
     def whitening(self) -> Tensor:
         """Return what turns likeness into features (L, L): the inverse of a root of the landmarks' own likeness."""
         marks, has = ([self.get_buffer(f"{what}{n}") for n in range(len(self.weights))] for what in ("mark", "has"))
         known = self.get_buffer("known")
         own = (self.likeness(marks, has) * known[:, None]).double()
-        found, turn = torch.linalg.eigh(own)  # where modalities lack, some are below 0: they say nothing
+        found, turn = torch.linalg.eigh((own + own.T) / 2)  # where modalities lack, some are below 0 and say nothing
         whitening: Tensor = (turn * torch.where(found > LEAST, found.clamp(min=LEAST).rsqrt(), 0.0)).float()
         return whitening
 
