@@ -132,13 +132,13 @@ def test_a_model_without_content_cannot_search(told: Interactions, model: str, q
     rec = bb.fit(told, model, **(quick | {"epochs": 1} if model == "mf" else {}))
     for ask in (
         lambda: rec.search("odd"),
-        lambda: rec.places,
-        lambda: rec.place(titles([1])),
-        lambda: rec.sought("odd"),
+        lambda: rec.contents.places,
+        lambda: rec.contents.sought("", "odd.png"),
+        lambda: rec.contents.sought("odd"),
     ):
         with pytest.raises(RequestError, match=f"{model} has no space of contents to search. Train crossmodal."):
             ask()
-    assert rec.embed(titles([1])) is None
+    assert rec.contents.read(titles([1])) is None
 
 
 # ── likeness by content ───────────────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +154,7 @@ def cosines(vectors: torch.Tensor, row: int) -> np.ndarray:
 def test_likeness_mixes_behaviour_and_content_as_is_wished(meaning: bb.Recommender, weight: float) -> None:
     item = "article-04"
     row = meaning.item_ids.row(item)
-    mixed = (1 - weight) * cosines(meaning.model.item_vectors(), row) + weight * cosines(meaning.places, row)
+    mixed = (1 - weight) * cosines(meaning.model.item_vectors(), row) + weight * cosines(meaning.contents.places, row)
     mixed[row] = -math.inf
     frame = meaning.similar([item], k=19, content=weight).frame
     best = np.argsort(-mixed)[:19]
@@ -258,7 +258,7 @@ def test_what_was_added_is_saved_and_learnt_on(meaning: bb.Recommender, tmp_path
     assert done.accepted
     assert done.new_items == 0
     assert done.recommender.model.chosen[20] == 15
-    assert torch.allclose(done.recommender.places[20], again.places[20], atol=0.3)
+    assert torch.allclose(done.recommender.contents.places[20], again.contents.places[20], atol=0.3)
 
 
 def test_ids_are_of_the_kind_that_is_known(numbered: Interactions, meaning: bb.Recommender) -> None:
@@ -289,11 +289,11 @@ def test_a_retriever_reads_content_for_a_ranker(told: Interactions, tmp_path: Pa
     rec = bb.fit(told, "fm", ranking=RankingOptions(retriever=CONFIG, candidates=12), dim=4, epochs=1)
     assert set(rec.past.item_content) == {"text", "attributes"}
     assert parities(rec.search("odd", k=10).ids[0]) == {1}
-    found = rec.embed(titles([50]))
+    found = rec.contents.embed(rec.contents.read(titles([50])))
     assert found is not None
     assert found.isfinite().all()
     rec.save(tmp_path)
     again = bb.load(tmp_path)
     users = rec.user_ids.values.to_list()
     assert again.recommend(users, k=5).frame.equals(rec.recommend(users, k=5).frame)
-    assert torch.equal(again.embed(titles([50])), found)
+    assert torch.equal(again.contents.embed(again.contents.read(titles([50]))), found)

@@ -17,6 +17,7 @@ import bowerbird as bb
 from bowerbird.core import MissingExtraError
 from bowerbird.features import media
 from bowerbird.recommender import RankingOptions, Recommender
+from bowerbird.recommender.contents import Contents
 from bowerbird.recommender.update import add_items
 from bowerbird.serving import Engine
 from bowerbird.serving import engine as module
@@ -209,7 +210,7 @@ def test_a_picture_that_a_property_names_is_never_opened(
         assert client.get("/v1/items/new0/similar").status_code == 200
     assert opened == []
     assert eye.seen == []
-    rec.embed(pl.DataFrame({"title": ["Even"], "picture": ["secret.png"]}))  # as whoever owns the files does
+    rec.contents.read(pl.DataFrame({"title": ["Even"], "picture": ["secret.png"]}))  # as whoever owns the files does
     assert opened == ["secret.png"]
     assert eye.seen == [b"1 secret"]
 
@@ -337,7 +338,7 @@ def test_a_server_without_the_encoder_goes_on(
         raise MissingExtraError("the encoder needs a package.")
 
     with client_of(start(meaning)) as client:
-        monkeypatch.setattr(Recommender, "embed", missing)
+        monkeypatch.setattr(Contents, "read", missing)
         with caplog.at_level(logging.WARNING):
             put(client, "new", title="Another even thing")
         assert "the encoder needs a package. Until then new items are not known by their content." in caplog.text

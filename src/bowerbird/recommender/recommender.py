@@ -39,12 +39,13 @@ from bowerbird.data import EventType, Holdout, Interactions, Rows, Schema
 from bowerbird.evaluation import Health, evaluate
 from bowerbird.evaluation import health as health_of
 from bowerbird.evaluation.metrics import parse
-from bowerbird.features import ContentRetriever, Context
+from bowerbird.features import Context
 from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
 from bowerbird.nn.content import ContentConfig, begin, tensors
 from bowerbird.nn.people import PeopleConfig
 from bowerbird.pipeline import Ladder, Pipeline, Policy, Slate
 from bowerbird.pipeline import explain as reasons_for
+from bowerbird.recommender.contents import Contents
 from bowerbird.recommender.hints import closest_id
 from bowerbird.recommender.pasts import rows_of
 from bowerbird.recommender.slates import Slates
@@ -216,11 +217,8 @@ class Recommender:
 
     def _like(self, rows: Tensor, content: float, k: int, where: pl.Expr | None) -> Slates:
         """Return the items most like each of some, by the cosines of behaviour and of content, mixed."""
-        rows, places, vectors = (
-            rows.to(self.device),
-            self.places,
-            functional.normalize(self.model.item_vectors(), dim=1),
-        )
+        rows, places = rows.to(self.device), self.contents.places
+        vectors = functional.normalize(self.model.item_vectors(), dim=1)
         with torch.inference_mode():
             scores = (1 - content) * vectors[rows] @ vectors.T + content * places[rows] @ places.T
             told = places.any(dim=1)
@@ -229,46 +227,11 @@ class Recommender:
             scores.scatter_(1, rows[:, None], -torch.inf)
             return self._best(scores, k, where, "model")
 
-    def embed(self, items: pl.DataFrame, *, paths: bool = True) -> Tensor | None:
-        """Return the vectors of items that only have content, a row each of an item table (n, D), of NaN for none.
-
-        None where the model reads no content. `paths` says whether files that the table names may be opened.
-        """
-        if self._reader is None or not isinstance(self.model, ContentRetriever):
-            return None
-        content = self._content(items, paths)
-        told = torch.stack([~one.isnan().any(dim=1) for one in content.values()]).any(dim=0)
-        with torch.inference_mode():
-            return self.model.embed(content).masked_fill(~told[:, None], torch.nan)
-
     @property
-    def places(self) -> Tensor:
-        """Where the items stand in the space that texts and pictures are looked for in, unit vectors (I, D).
-
-        Zeros for an item without content. Raises `RequestError` where the model has no such space.
-        """
-        if self._reader is None or not getattr(self.model, "aligns", False):
-            raise RequestError(f"{self.name} has no space of contents to search. Train crossmodal.")
-        places: Tensor = self.model.places
-        return places
-
-    def place(self, items: pl.DataFrame, *, paths: bool = True) -> Tensor:
-        """Return where the rows of an item table stand in the space of `places` (n, D); raises as it does."""
-        self.places  # noqa: B018  whether there is one
-        with torch.inference_mode():
-            found: Tensor = self.model.place(self._content(items, paths))
-            return found
-
-    @property
-    def _reader(self) -> ContentConfig | None:
-        """The configuration of the model that reads content, of a ranker that of who finds candidates."""
+    def contents(self) -> Contents:
+        """What the model, or of a ranker who finds candidates, makes of the content of items."""
         config = (self.source or self).config
-        return config if isinstance(config, ContentConfig) else None
-
-    def _content(self, items: pl.DataFrame, paths: bool) -> dict[str, Tensor]:
-        """Return the content of an item table as the model was built for it."""
-        assert self._reader is not None
-        return tensors(self._reader.read(items, paths=paths, sizes=dict(self.schema.item_content)), self.device)
+        return Contents(self.name, self.model, config, dict(self.schema.item_content), self.device)
 
     def search(
         self, text: str = "", *, image: str | bytes | None = None, k: int = 10, where: pl.Expr | None = None
@@ -278,25 +241,11 @@ class Recommender:
         Raises `RequestError` where the model knows no such content.
         """
         _check_k(k)
+        contents = self.contents
         with torch.inference_mode():
-            scores = self.sought(text, image) @ self.places.T
-            scores[:, ~self.places.any(dim=1)] = -torch.inf
+            scores = contents.sought(text, image) @ contents.places.T
+            scores[:, ~contents.places.any(dim=1)] = -torch.inf
             return self._best(scores, k, where, "content")
-
-    def sought(self, text: str = "", image: str | bytes | None = None) -> Tensor:
-        """Return where what `search` is asked for stands in the space of `places` (1, D); raises as it does."""
-        config = self._reader
-        self.places  # noqa: B018  whether there is one
-        given = {kind: value for kind, value in (("text", text), ("image", image)) if value}
-        if not given:
-            raise RequestError("what is to be found? Give a text or a picture.")
-        for kind in given:
-            if not getattr(config, kind):
-                raise RequestError(f"{self.name} was trained without a column of kind {kind}. Ask by another.")
-        place = self.place(pl.DataFrame({getattr(config, kind)[0]: [value] for kind, value in given.items()}))
-        if not place.any():
-            raise RequestError(f"nothing can be read of the {' and the '.join(given)}.")
-        return place
 
     def _best(self, scores: Tensor, k: int, where: pl.Expr | None, rung: str) -> Slates:
         """Return the best of scores (B, I), which are overwritten, as slates that one rung answered."""

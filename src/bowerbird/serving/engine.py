@@ -413,7 +413,7 @@ class Engine:
         """Return the items whose content is closest to a text, to the bytes of a picture, or to both."""
         view = self.view
         rec, allowed = view.recommender, allowed_of(view, question.get("where"), self.world.now())
-        sought = rec.sought(question.get("text") or "", question.get("image"))
+        sought = rec.contents.sought(question.get("text") or "", question.get("image"))
         assert view.places is not None
         with torch.inference_mode():
             scores = sought @ view.places.T
@@ -680,19 +680,21 @@ def _newer(rec: Recommender, table: pl.DataFrame) -> tuple[Tensor | None, Tensor
 
     None where the model tells neither by content, or where what reads it is not installed. No file is opened.
     """
+    contents = rec.contents
     try:
-        places = rec.places
+        places = contents.places
     except RequestError:
         places = None
-    if not len(table):
-        return None, places
     try:
-        newer = rec.embed(table, paths=False)
-        if places is not None:
-            places = torch.cat([places, rec.place(table, paths=False)])
+        content = contents.read(table, paths=False) if len(table) else None
     except MissingExtraError as error:
         LOG.warning("%s Until then new items are not known by their content.", error)
+        content = None
+    if content is None:
         return None, places
+    newer = contents.embed(content)
+    if places is not None:
+        places = torch.cat([places, contents.place(content)])
     return newer, places
 
 

@@ -14,7 +14,7 @@ Cost:    least squares as ials; then a step is O(B * N * D + L * (B + N) * D), a
 Shapes:  I items, P people, B batch rows, N negatives, L landmarks, D vector size, M size of a modality's vectors.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -29,7 +29,7 @@ from bowerbird.features import Context, Pairs
 from bowerbird.nn.content import ContentConfig, Directions, Kernel, Vectors, content_of, ridge_map
 from bowerbird.nn.factors import LeastSquares, lists
 from bowerbird.nn.graph import pair_matrix
-from bowerbird.nn.losses import info_nce, pair_loss
+from bowerbird.nn.losses import info_nce, local, pair_loss
 from bowerbird.nn.vectors import DotProduct, grown
 
 FUSIONS = ("early", "late", "gated")
@@ -206,14 +206,9 @@ class Crossmodal(DotProduct):
         """Return the loss of each positive's content among that of other items, and the contrast of modalities (B,)."""
         config = self.config
         query = self._people[batch.user] * self.sharpness.exp()
-        named, place = torch.unique(torch.cat([batch.item, batch.negative.flatten()]), return_inverse=True)
-        n = len(batch)
-        if batch.negative.numel():
-            local = replace(batch, item=place[:n], negative=place[n:].view(batch.negative.shape))
-        else:  # a loss over all items
-            named, local = torch.arange(len(self.items), device=place.device), batch
+        named, near = local(batch, len(self.items))
         content = self._content(named)
-        loss = pair_loss(config, query, content, local)
+        loss = pair_loss(config, query, content, near)
         if self.early:
             loss = loss + config.l2 / len(self.map) * (self.map - self.start).square().sum()
         else:  # a softmax does not see what all vectors have in common

@@ -60,7 +60,7 @@ class Tower(nn.Module):
     def __init__(self, n: int, sizes: Mapping[str, int], dim: int, hidden: int) -> None:
         super().__init__()
         self.id = nn.Parameter(torch.randn(n, dim) * 0.1)
-        self.scaled = Directions(sizes)
+        self.directions = Directions(sizes)
         self.maps = nn.ParameterList(torch.randn(size, dim) * 0.1 for size in sizes.values())
         self.first, self.second = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
@@ -77,7 +77,7 @@ class Tower(nn.Module):
 
     def of_content(self, content: Vectors) -> tuple[Tensor, Tensor]:
         """Return what new content says (n, D), and which rows have any, bool (n,)."""
-        vectors, there = self.scaled(content)
+        vectors, there = self.directions(content)
         return self.said(vectors, there), torch.stack(there).any(dim=0)
 
 
@@ -121,9 +121,11 @@ class TwoTower(DotProduct):
         sides = (self.user, train.user_content), (self.item, train.item_content)
         self._content = []  # of users, then of items: vectors and which rows have them; None where nothing is read
         for tower, content in sides:
-            if tower.scaled.names and content and not bool(self.begun):
-                tower.scaled.fit(tensors(content, device))
-            self._content.append(tower.scaled(tensors(content, device)) if tower.scaled.names and content else None)
+            if tower.directions.names and content and not bool(self.begun):
+                tower.directions.fit(tensors(content, device))
+            self._content.append(
+                tower.directions(tensors(content, device)) if tower.directions.names and content else None
+            )
         self.begun.fill_(True)
         counts = [
             torch.from_numpy(np.bincount(rows_of, minlength=n)).to(device)
@@ -221,7 +223,7 @@ class TwoTower(DotProduct):
         return can | self._presents_itself(context) if context.seeds is None else can
 
     def _presents_itself(self, context: Context) -> Tensor:
-        if context.content is None or not self.user.scaled.names:
+        if context.content is None or not self.user.directions.names:
             return torch.zeros_like(context.user, dtype=torch.bool)
         return self.user.of_content(context.content)[1]
 
