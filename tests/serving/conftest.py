@@ -38,7 +38,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def start(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(tmp_path: Path, clock: Clock) -> Iterator[Start]:
     """How to start an engine over `run` and `data` of this test's folder; they are closed at its end.
 
     Without `keep`, what the keeper does twice a second is left to the test.
@@ -46,9 +46,7 @@ def start(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iter
     engines: list[Engine] = []
 
     def begin(recommender: Recommender | None = None, *, keep: bool = False, **options: Any) -> Engine:
-        if not keep:
-            monkeypatch.setattr(Engine, "_keep", lambda engine: None)
-        given = {"recommender": recommender, "world": clock} | options
+        given = {"recommender": recommender, "world": clock, "keep": keep} | options
         engine = Engine(given.pop("run", tmp_path / "run"), given.pop("data", tmp_path / "data"), **given)
         engines.append(engine)
         return engine

@@ -1,9 +1,10 @@
 """Connections whose disk fails when a test says so, and that tell what was asked of them."""
 
 import sqlite3
-from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+from bowerbird.core import RealWorld, World
 
 
 class Stage:
@@ -13,9 +14,9 @@ class Stage:
         self.errors: dict[str, list[int]] = {}
         self.run: list[str] = []
 
-    @property
-    def connect(self) -> Callable[..., sqlite3.Connection]:
-        stage = self
+    def on(self, world: World | None = None) -> World:
+        """Let the connections of a world fail as the test says."""
+        stage, world = self, world or RealWorld()
 
         class Staged(sqlite3.Connection):
             def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
@@ -26,4 +27,6 @@ class Stage:
                     raise error
                 return super().execute(sql, parameters)
 
-        return partial(sqlite3.connect, factory=Staged)
+        options = {"uri": True, "isolation_level": None, "check_same_thread": False, "factory": Staged}
+        world.connect = partial(sqlite3.connect, **options)  # type: ignore[method-assign, arg-type]
+        return world

@@ -90,7 +90,7 @@ def test_an_answer_is_kept_for_a_day_and_removed_after_it(tmp_path: Path, clock:
 
 def test_an_answer_that_cannot_be_kept_holds_nobody_up(tmp_path: Path) -> None:
     stage = Stage()
-    with closing(Database(tmp_path, connect=stage.connect)) as database:
+    with closing(Database(tmp_path, world=stage.on())) as database:
         answers = Answers(database)
         answers.begin("k", "body")
         stage.errors["COMMIT"] = [sqlite3.SQLITE_FULL]

@@ -41,7 +41,7 @@ def stage() -> Stage:
 
 @pytest.fixture
 def database(tmp_path: Path, stage: Stage) -> Iterator[Database]:
-    with opened(tmp_path, connect=stage.connect) as database:
+    with opened(tmp_path, world=stage.on()) as database:
         yield database
 
 
@@ -124,7 +124,7 @@ def test_a_lone_write_shares_its_commit_with_nobody(database: Database, stage: S
 
 
 def test_a_commit_takes_500_pieces_at_most(tmp_path: Path, stage: Stage) -> None:
-    with opened(tmp_path, connect=stage.connect, world=Still()) as database:
+    with opened(tmp_path, world=stage.on(Still())) as database:
         before = stage.run.count("COMMIT")
         with held(database):
             futures = [database.write(put(str(n))) for n in range(500)]  # and the one that holds
@@ -133,7 +133,7 @@ def test_a_commit_takes_500_pieces_at_most(tmp_path: Path, stage: Stage) -> None
 
 
 def test_a_commit_takes_no_more_work_after_5_ms(tmp_path: Path, stage: Stage) -> None:
-    with opened(tmp_path, connect=stage.connect, world=Slow()) as database:
+    with opened(tmp_path, world=stage.on(Slow())) as database:
         before = stage.run.count("COMMIT")
         with held(database):
             futures = [database.write(put(word)) for word in "abc"]
@@ -396,7 +396,7 @@ def test_a_transaction_that_cannot_begin_leaves_nobody_waiting(database: Databas
 def test_a_disk_that_is_full_at_the_start_is_called_full(tmp_path: Path, stage: Stage) -> None:
     stage.errors["PRAGMA journal_mode = WAL"] = [sqlite3.SQLITE_FULL]
     with pytest.raises(DiskFull):
-        Database(tmp_path, connect=stage.connect)
+        Database(tmp_path, world=stage.on())
     Database(tmp_path).close()  # the lock was let go
 
 

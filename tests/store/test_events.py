@@ -116,7 +116,7 @@ def test_who_follows_is_told_every_offset_once_in_order_before_the_acknowledgeme
 
 def test_a_full_disk_keeps_none_of_the_events_and_takes_them_later(tmp_path: Path) -> None:
     stage, told = Stage(), []
-    with closing(Database(tmp_path, connect=stage.connect)) as database:
+    with closing(Database(tmp_path, world=stage.on())) as database:
         log = SqliteLog(database)
         log.append([event("a")])
         stage.errors["COMMIT"] = [sqlite3.SQLITE_FULL]

@@ -142,7 +142,7 @@ def test_when_a_key_was_used_is_told_at_once_and_written_down_now_and_then(datab
 
 def test_a_key_is_known_while_nothing_can_be_written(tmp_path: Path, clock: Clock) -> None:
     stage = Stage()
-    with closing(Database(tmp_path, world=clock, connect=stage.connect)) as database:
+    with closing(Database(tmp_path, world=stage.on(clock))) as database:
         keys = Keys(database)
         _, secret = keys.create("a", ["recommend"])
         stage.errors["COMMIT"] = [sqlite3.SQLITE_IOERR]

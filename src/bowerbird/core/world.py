@@ -6,6 +6,7 @@
 import os
 import secrets
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,10 @@ class World(Protocol):
 
         The lock ends with the process, however that ends.
         """
+        ...
+
+    def connect(self, address: str) -> sqlite3.Connection:
+        """Open the SQLite database of a `file:` address, for one thread at a time, without implied transactions."""
         ...
 
 
@@ -122,6 +127,10 @@ class RealWorld:
             os.close(handle)
             return None
         return lambda: os.close(handle)
+
+    def connect(self, address: str) -> sqlite3.Connection:
+        """Open the SQLite database of a `file:` address."""
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def _sync(folder: Path) -> None:

@@ -77,8 +77,12 @@ class Engine:
         scenarios: Mapping[str, Scenario] | None = None,
         world: World | None = None,
         follow: bool = False,
+        keep: bool = True,
     ) -> None:
-        """With `follow`, another process holds the data directory and writes; this one only answers."""
+        """With `follow`, another process holds the data directory and writes; this one only answers.
+
+        Without `keep`, `tend` is left to the caller.
+        """
         self.run, self.data, self.world = run, data, world or RealWorld()
         self.metrics = Metrics()
         rec = recommender or load(run, world=self.world)
@@ -103,12 +107,14 @@ class Engine:
         self._catch_up(self.view, self.log.end)
         self._shape_boards()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
-        self._keeper.start()
+        if keep:
+            self._keeper.start()
 
     def close(self) -> None:
         """Stop following, and write down what waits."""
         self._stopping.set()
-        self._keeper.join()
+        if self._keeper.is_alive():
+            self._keeper.join()
         self.database.close()
 
     # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────

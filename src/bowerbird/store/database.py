@@ -113,21 +113,10 @@ class _Piece:
 
 
 class Database:
-    """The one holder of a data directory's database; raises `DatabaseError` where there is another one.
+    """The one holder of a data directory's database; raises `DatabaseError` where there is another one."""
 
-    `connect` is `sqlite3.connect`, or what a test puts in its place.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        world: World | None = None,
-        most_waiting: int = 10_000,
-        connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
-    ) -> None:
+    def __init__(self, folder: Path, *, world: World | None = None, most_waiting: int = 10_000) -> None:
         self.folder, self.world, self.most_waiting = folder, world or RealWorld(), most_waiting
-        self._connect = connect
         self._waiting: deque[_Piece] = deque()
         self._turn = threading.Condition()  # guards what waits, and wakes the committing thread
         self._closing, self._broken = False, ""
@@ -138,7 +127,7 @@ class Database:
             raise DatabaseError(f"{folder}: another process has this data directory. Stop it, or ask it over HTTP.")
         self._let_go = let_go
         try:
-            self._connection = _opened(folder, connect)
+            self._connection = _opened(folder, self.world)
         except BaseException:
             let_go()
             raise
@@ -174,7 +163,7 @@ class Database:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = read_only(self.folder, connect=self._connect)
+            connection = read_only(self.folder, world=self.world)
         try:
             yield connection
         finally:
@@ -191,7 +180,7 @@ class Database:
         self.world.remove_folder(scratch)
         self.world.make_folder(scratch)
         try:
-            copy = self._connect(str(scratch / FILE))
+            copy = self.world.connect((scratch / FILE).resolve().as_uri())
             try:
                 with self.reader() as connection:
                     connection.backup(copy)  # SQLite syncs it, as it does any commit
@@ -289,10 +278,10 @@ class Database:
                 piece.future.set_exception(piece.error or kind(why))
 
 
-def read_only(folder: Path, *, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> sqlite3.Connection:
+def read_only(folder: Path, *, world: World | None = None) -> sqlite3.Connection:
     """Return a connection that can only read, for processes beside the holder too; raises `DatabaseError`."""
     try:
-        connection = connect(_address(folder, "ro"), uri=True, isolation_level=None, check_same_thread=False)
+        connection = (world or RealWorld()).connect(_address(folder, "ro"))
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA schema_version")  # the first look at the file
     except sqlite3.Error as error:
@@ -302,10 +291,10 @@ def read_only(folder: Path, *, connect: Callable[..., sqlite3.Connection] = sqli
     return connection
 
 
-def _opened(folder: Path, connect: Callable[..., sqlite3.Connection]) -> sqlite3.Connection:
+def _opened(folder: Path, world: World) -> sqlite3.Connection:
     """Return the connection that writes, its file made or brought up to date."""
     try:
-        connection = connect(_address(folder, "rwc"), uri=True, isolation_level=None, check_same_thread=False)
+        connection = world.connect(_address(folder, "rwc"))
         try:
             _migrate(folder, connection)
         except BaseException:

@@ -21,7 +21,7 @@ class Following:
     def __init__(self, folder: Path, *, world: World | None = None) -> None:
         self.folder, self.world = folder, world or RealWorld()
         self.turn = threading.RLock()  # held by whoever reads on, and while something takes the place of something
-        self._connection = read_only(folder)
+        self._connection = read_only(folder, world=self.world)
         self._version = -1
 
     def moved(self) -> bool:
