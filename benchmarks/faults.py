@@ -6,11 +6,15 @@ Stages that need the system's help (a small file system, injected errors) say so
 nothing as tried. Exit status 1 means that something was lost or wrong, or that a control run lost nothing.
 """
 
+import os
 import sys
 
-import _breaking
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # tables are small here, and threads cost more than they bring
 
-faults = _breaking.Stages()
+import _breaking
+import _faults_disk
+
+faults = _breaking.Stages({**_faults_disk.stages.all})
 
 
 if __name__ == "__main__":
