@@ -95,7 +95,7 @@ class Disk:
         left = {}
         for name, one in self._files.items():
             if (one.named or rng.random() < 0.5) and not (one.gone and rng.random() < 0.5):
-                left[name] = bytes(_apply(bytearray(one.synced), _some(one.waiting, rng)))
+                left[name] = bytes(apply(bytearray(one.synced), some(one.waiting, rng)))
         return left
 
     # ── what SQLite does ──────────────────────────────────────────────────────────────────────────────────────────
@@ -126,7 +126,7 @@ class Disk:
         one = self._files[name]
         if self.honest and not self.dead:
             if not error:
-                _apply(one.synced, one.waiting)
+                apply(one.synced, one.waiting)
                 if not one.named and name.endswith(("-wal", "-journal")):
                     self._names_synced()
             one.waiting.clear()  # after an error nobody ever writes it again
@@ -145,7 +145,7 @@ class Disk:
         return IOERR_WRITE if self.dead else error
 
 
-def _apply(whole: bytearray, changes: list[tuple[int, bytes | None]]) -> bytearray:
+def apply(whole: bytearray, changes: list[tuple[int, bytes | None]]) -> bytearray:
     """Make these changes to what a file holds, and return it."""
     for place, data in changes:
         if data is None:
@@ -157,7 +157,7 @@ def _apply(whole: bytearray, changes: list[tuple[int, bytes | None]]) -> bytearr
     return whole
 
 
-def _some(changes: list[tuple[int, bytes | None]], rng: np.random.Generator) -> list[tuple[int, bytes | None]]:
+def some(changes: list[tuple[int, bytes | None]], rng: np.random.Generator) -> list[tuple[int, bytes | None]]:
     """Return what a cut leaves of changes that were not synced: none, all, the first, any, and the last one torn."""
     kind = rng.integers(4)
     if kind == 0 or not changes:

@@ -6,6 +6,7 @@ there is no way below it, and nothing counts as tried.
 
 import logging
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -275,7 +276,7 @@ def session(disk: Disk, n: int, error: int, rng: np.random.Generator, found: Fou
     for number in range(8):
         refusals.append(send(number))
         if number % 4 == 3:
-            with suppress(BowerbirdError):
+            with suppress(BowerbirdError, sqlite3.Error):
                 database.write(lambda connection: None, then=lambda _: checkpoint(database)).result()
     disk.before = lambda what, name: 0
     refusals.append(send(99))

@@ -13,8 +13,9 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")  # tables are small here, and t
 
 import _breaking
 import _faults_disk
+import _faults_tape
 
-faults = _breaking.Stages({**_faults_disk.stages.all})
+faults = _breaking.Stages({**_faults_disk.stages.all, **_faults_tape.stages.all})
 
 
 if __name__ == "__main__":
