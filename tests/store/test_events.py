@@ -188,6 +188,26 @@ def test_a_walk_meets_what_is_there_once_in_order(log: SqliteLog, monkeypatch: p
     assert list(log.walk(5)) == []
 
 
+@pytest.mark.parametrize("step", [1, 2, 1000])
+def test_stretches_hold_what_a_walk_meets(log: SqliteLog, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    monkeypatch.setattr(module, "STRETCH", step)
+    guest = replace(event("c", None, 7, weight=1 / 3, time=9), session_id="t")
+    merge = LogEvent("m", "merge", user_id=7, session_id="t")
+    log.append([event("a", 7), event("b"), guest, slate("d", ["é", 1]), merge, event("e", None), event("f", "bob")])
+    log.retract("b")
+    log.erase("bob")
+    found = [row for some in log.stretches(0, log.end) for row in zip(*some, strict=True)]
+    assert found == [
+        (0, "like", "x", 1.0, 0, "u7", None),
+        (2, "like", 7, 1 / 3, 9, "st", None),
+        (3, "slate", None, 1.0, 5, "uann", '["é",1]'),
+        (4, "merge", None, 1.0, 0, "st", "u7"),
+        (5, "like", "x", 1.0, 0, None, None),
+    ]
+    assert [offset for some in log.stretches(2, 4) for offset in some.offset] == [2, 3]
+    assert list(log.stretches(7, 9)) == []
+
+
 def test_an_event_is_found_until_it_is_taken_back_or_erased(log: SqliteLog) -> None:
     log.append([event("a"), event("b"), event("c", "bob")])
     assert log.find("b") == (1, event("b"))

@@ -1,7 +1,17 @@
 """What people did lately, in memory."""
 
-from bowerbird.store.log import MERGE, SLATE, LogEvent
-from bowerbird.store.people import LATEST, People
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bowerbird.store.database import Database
+from bowerbird.store.events import SqliteLog
+from bowerbird.store.log import MERGE, SLATE, LogEvent, Stretch
+from bowerbird.store.people import LATEST, People, key_of
 
 
 def likes(event_id: str, item: str, **who: object) -> LogEvent:
@@ -77,3 +87,82 @@ def test_memory_is_bounded_for_each_person() -> None:
     for offset in range(LATEST + 5):
         people.apply(offset, likes(str(offset), str(offset), user_id="u", time=offset))
     assert [deed.offset for deed in people.deeds(people.key("u"))] == list(range(5, LATEST + 5))
+
+
+WHO = [{"user_id": "u"}, {"user_id": "7"}, {"user_id": 7}, {"session_id": "s"}, {"session_id": "7"}]
+happened = st.one_of(
+    st.builds(
+        lambda who, item, time: LogEvent("", "like", item_id=item, time=time, weight=time / 3, **who),
+        st.sampled_from(WHO),
+        st.sampled_from(["a", 1, None]),
+        st.integers(0, 9),
+    ),
+    st.builds(
+        lambda who, time: LogEvent("", SLATE, time=time, context=json.dumps({"items": ["a", 1, "é"]}), **who),
+        st.sampled_from([*WHO, {}]),
+        st.integers(0, 9),
+    ),
+    st.builds(
+        lambda user, session: LogEvent("", MERGE, user_id=user, session_id=session),
+        st.sampled_from(["u", 7]),
+        st.sampled_from(["s", "7"]),
+    ),
+)
+
+
+def stretches(log: list[LogEvent], start: int, stop: int, step: int) -> Iterator[Stretch]:
+    """Yield what a log's `stretches` yields, as tests of the log show."""
+    for first in range(start, min(stop, len(log)), step):
+        offsets = range(first, min(first + step, stop, len(log)))
+        rows = [(n, one.event, one.item_id, one.weight, one.time, *who_of(one)) for n in offsets for one in [log[n]]]
+        yield Stretch(*zip(*rows, strict=True))
+
+
+def who_of(event: LogEvent) -> tuple[str | None, str | None]:
+    if event.event == MERGE:
+        return key_of(None, event.session_id), key_of(event.user_id)
+    items = json.dumps(json.loads(event.context)["items"]) if event.context else None
+    return key_of(event.user_id, event.session_id), items
+
+
+@settings(max_examples=400, derandomize=True, database=None, deadline=None)
+@given(
+    log=st.lists(happened, min_size=5, max_size=14),
+    first=st.integers(0, 10),
+    live=st.integers(0, 14),
+    step=st.sampled_from([2, 100]),
+)
+def test_many_events_at_once_are_the_same_as_one_after_the_other(
+    log: list[LogEvent], first: int, live: int, step: int
+) -> None:
+    """Whatever part of the log is taken in first, whatever next, and whatever comes one by one."""
+    one, many = People(0), People(0)
+    many.take_in(stretches(log, 0, first, step))
+    many.take_in(stretches(log, first, first + live, step))
+    for offset, event in enumerate(log):
+        for people in (one, many) if offset >= first + live else (one,):
+            people.apply(offset, event, json.loads(event.context)["items"] if event.context else ())
+    keys = [one.key(who.get("user_id"), who.get("session_id")) for who in WHO]
+    assert [one.deeds(key) for key in keys] == [many.deeds(key) for key in keys]
+    assert [sorted(map(str, one.shown(key, 0))) for key in keys] == [
+        sorted(map(str, many.shown(key, 0))) for key in keys
+    ]
+    assert (one.end, len(one)) == (many.end, len(many))
+
+
+def test_what_came_first_is_bounded_taken_back_and_forgotten_too(tmp_path: Path) -> None:
+    people = People(0)
+    with closing(Database(tmp_path)) as database:
+        log = SqliteLog(database)
+        log.append([likes(str(n), str(n), user_id="u", time=n) for n in range(LATEST + 5)])
+        log.append([likes("v", "i1", user_id="v")])
+        people.take_in(log.stretches(0, log.end))
+    assert len(people) == 2
+    assert [deed.offset for deed in people.deeds("uu")] == list(range(5, LATEST + 5))
+    assert people.take_back("u", None, 3) is None
+    assert people.take_back("u", None, 7) is not None
+    assert people.take_back("u", None, 7) is None
+    assert [deed.offset for deed in people.deeds("uu")] == [5, 6, *range(8, LATEST + 5)]
+    people.forget("uv")
+    assert people.deeds("uv") == []
+    assert len(people) == 1

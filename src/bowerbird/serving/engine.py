@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -51,7 +51,7 @@ from bowerbird.store.database import Database, DatabaseBroken, Overloaded
 from bowerbird.store.events import STEP, Appended, SqliteLog
 from bowerbird.store.following import Following
 from bowerbird.store.keys import Keys
-from bowerbird.store.log import MERGE, SLATE, LogEvent
+from bowerbird.store.log import MERGE, SLATE, LogEvent, Stretch
 from bowerbird.store.people import People
 from bowerbird.store.schema import Schemas
 
@@ -213,8 +213,13 @@ class Engine:
 
     def _catch_up(self, view: View, end: int) -> None:
         """Apply what the log holds from where a view's people are, up to `end`."""
-        for offset, event in self.log.walk(view.people.end, end):
-            self._follow(view, offset, event)
+
+        def counted() -> Iterator[Stretch]:
+            for some in self.log.stretches(view.people.end, end):
+                self._count_all(view, some)
+                yield some
+
+        view.people.take_in(counted())
         view.people.end = max(view.people.end, end)  # what was retracted or erased leaves no event behind
 
     def _follow(self, view: View, offset: int, event: LogEvent) -> None:
@@ -232,6 +237,14 @@ class Engine:
         if event.item_id is not None and kind is not None and kind.sign == "positive":
             row, weight = view.row(event.item_id), sign * kind.weight * event.weight
             view.tally.add(row, event.item_id, weight, event.time)
+
+    def _count_all(self, view: View, some: Stretch) -> None:
+        """Count events as `_count` does one."""
+        worth = {kind.name: kind.weight for kind in view.kinds if kind.sign == "positive"}
+        good = some.where([event in worth for event in some.event])
+        good = good.where([item_id is not None for item_id in good.item_id])
+        weight = np.array([worth[event] for event in good.event]) * np.array(good.weight)
+        view.tally.add_all(good.item_id, view.rows_of(good.item_id), weight, np.array(good.time))
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -492,8 +505,8 @@ class Engine:
         if view.declared.number == declared_now:
             fresh.tally.go_on(view.tally, fresh.row)
         else:
-            for _, event in self.log.walk(view.people.start, view.people.end, deeds=True):
-                self._count(fresh, event, 1.0)
+            for some in self.log.stretches(view.people.start, view.people.end):
+                self._count_all(fresh, some)
         return fresh
 
     def promote(self, version: str) -> None:
@@ -663,8 +676,8 @@ class Engine:
         def count() -> None:
             nonlocal counted
             end = self.log.end
-            for _, event in self.log.walk(counted, end, deeds=True):
-                self._count(view, event, 1.0)
+            for some in self.log.stretches(counted, end):
+                self._count_all(view, some)
             counted = end
 
         count()  # most of it, while events go on being committed

@@ -15,10 +15,11 @@ import polars as pl
 
 from bowerbird.store.database import Database
 from bowerbird.store.following import Following
-from bowerbird.store.log import MERGE, SLATE, LogEvent
+from bowerbird.store.log import MERGE, SLATE, LogEvent, Stretch
 
 AT_ONCE = 50_000  # rows that are Python's before they are the frame's
 STEP = 1_000  # rows of one step of a walk
+STRETCH = 2_000  # rows of a stretch: more do not fit into the cache
 LAST = 2**63 - 1
 NAMES = tuple(field.name for field in fields(LogEvent))
 IDS = ("user_id", "item_id")  # whose type is the caller's
@@ -32,6 +33,12 @@ PLACE = (  # the columns of an impression
 _COLUMNS = ", ".join(NAMES)
 _INSERT = f"INSERT INTO events (key, {_COLUMNS}) VALUES (?{', ?' * len(NAMES)}) ON CONFLICT (key) DO NOTHING"
 _SELECT = f"SELECT number - 1, {_COLUMNS} FROM events WHERE NOT retracted"
+_STRETCH = f"""
+    SELECT number - 1, event, item_id, weight, time,
+        CASE WHEN user_id IS NULL OR event = '{MERGE}' THEN 's' || session_id ELSE 'u' || user_id END,
+        CASE event WHEN '{SLATE}' THEN json_extract(context, '$.items') WHEN '{MERGE}' THEN 'u' || user_id END
+    FROM events WHERE NOT retracted AND event_id IS NOT NULL AND number > ? AND number <= ? ORDER BY number LIMIT ?
+"""
 _ERASE = f"UPDATE events SET {', '.join(f'{name} = NULL' for name in NAMES)} WHERE user_id IN (?, ?)"
 _values = attrgetter(*NAMES)
 
@@ -83,15 +90,21 @@ class SqliteLog:
         with self._database.reader() as connection:
             return read(connection, start, stop)
 
-    def walk(self, start: int = 0, stop: int = LAST, *, deeds: bool = False) -> Iterator[tuple[int, LogEvent]]:
-        """Yield offsets and events from offset `start`, and before `stop`, without what was retracted or erased.
-
-        With `deeds`, what the server noted itself, answers and merges, is left out too.
-        """
-        where = "number > ? AND number <= ?" + (f" AND event NOT IN ('{SLATE}', '{MERGE}')" if deeds else "")
-        while start < stop and (found := self._found(where, (start, stop), STEP)):
+    def walk(self, start: int = 0, stop: int = LAST) -> Iterator[tuple[int, LogEvent]]:
+        """Yield offsets and events from offset `start`, and before `stop`, without what was retracted or erased."""
+        while start < stop and (found := self._found("number > ? AND number <= ?", (start, stop), STEP)):
             yield from found
             start = found[-1][0] + 1
+
+    def stretches(self, start: int, stop: int) -> Iterator[Stretch]:
+        """Yield what `walk` does, in columns: a million events in a second or two."""
+        while start < stop:
+            with self._database.reader() as connection:
+                rows = connection.execute(_STRETCH, (start, stop, STRETCH)).fetchall()
+            if not rows:
+                return
+            yield Stretch(*zip(*rows, strict=True))
+            start = rows[-1][0] + 1
 
     def page(
         self,

@@ -6,7 +6,8 @@ tests.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import compress
+from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
@@ -32,6 +33,22 @@ class LogEvent:
     propensity: float | None = None
     policy_version: str | None = None
     model_version: str | None = None
+
+
+class Stretch(NamedTuple):
+    """Events one after the other, in columns: as much of them as memory is made of."""
+
+    offset: Sequence[int]
+    event: Sequence[str]
+    item_id: Sequence[Any]
+    weight: Sequence[float]
+    time: Sequence[int]
+    who: Sequence[str | None]  # as `people.key_of` says it; of a merge the session
+    told: Sequence[str | None]  # of a slate its items as JSON, of a merge the user
+
+    def where(self, fits: Sequence[bool]) -> "Stretch":
+        """Return those that fit."""
+        return self if all(fits) else Stretch(*(list(compress(column, fits)) for column in self))
 
 
 class EventLog(Protocol):

@@ -1,0 +1,44 @@
+"""What popular and trending are made of."""
+
+import numpy as np
+import pytest
+
+from bowerbird.serving.view import HALF_LIFE_S, Tally
+
+ZERO = 1_700_000_000
+DAY = int(HALF_LIFE_S)
+
+
+def test_many_choices_count_as_they_do_one_by_one() -> None:
+    choices = [
+        (0, "a", 1.0, ZERO),
+        (1, "b", 0.3, ZERO - DAY),
+        (0, "a", 2.0, ZERO + DAY // 7),
+        (-1, "new", 0.1, ZERO),
+    ] * 2
+    one, many = Tally(2, ZERO), Tally(2, ZERO)
+    for choice in choices:
+        one.add(*choice)
+    rows, item_ids, weights, times = zip(*choices, strict=True)
+    many.changed = False
+    many.add_all([], np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    assert not many.changed
+    many.add_all(item_ids, np.array(rows), np.array(weights), np.array(times))
+    assert many.changed
+    assert many.chosen.tolist() == one.chosen.tolist() == [6.0, 0.6]
+    assert many.hot == pytest.approx(one.hot)
+    assert many.waiting == one.waiting
+
+
+@pytest.mark.parametrize("years", [-100, -3, 3, 30, 10_000])
+def test_a_choice_that_is_years_from_when_counting_began_is_a_number(years: int) -> None:
+    """A clock that was wrong when the server started: 2 to the power of the days between was too large."""
+    when = ZERO + years * 365 * DAY
+    one, many = Tally(2, ZERO), Tally(2, ZERO)
+    one.add(1, "b", 1.0, when)
+    many.add_all(["b"], np.array([1]), np.array([1.0]), np.array([when]))
+    for tally in (one, many):
+        assert np.isfinite(tally.hot).all()
+        assert tally.chosen.tolist() == [0.0, 1.0]
+        tally.add(1, "b", -1.0, when)
+        assert tally.hot.tolist() == [0.0, 0.0]
