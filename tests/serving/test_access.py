@@ -163,3 +163,40 @@ def test_a_client_that_is_closed_closes_its_engine(start: Start, neighbours: Rec
     with client_of(start(neighbours)):
         pass
     start(neighbours)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/recommendations", "/v1/events", "/v1/items:batch", "/v1/keys", "/v1/items:similar"]
+)
+def test_nothing_of_a_body_is_read_before_the_key(client: TestClient, keys: dict[str, str], path: str) -> None:
+    json = {"content-type": "application/json"}
+    assert client.post(path, content=b"[" * 1_000_000, headers=json).status_code == 401
+    assert client.post(path, content=b"{", headers=json | bearer(keys["models:read"])).status_code == 403
+    assert client.post(path, content=b"{", headers=json | bearer(keys["admin"])).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://["},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"}, {"Origin": "http://127.0.0.1:3000"},
+    ],
+)  # fmt: skip
+def test_pages_of_other_origins_may_not_use_an_open_server(client: TestClient, headers: dict[str, str]) -> None:
+    refused = client.post("/v1/models:rollback", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (403, "foreign_page")
+    assert client.get("/v1/lists/popular", headers=headers).status_code == 403
+    assert client.get("/healthz", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": BASE}, {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:5173"}, {}]
+)
+def test_its_own_page_and_programs_may(client: TestClient, headers: dict[str, str]) -> None:
+    assert client.get("/v1/status", headers=headers).status_code == 200
+
+
+def test_a_page_with_a_key_may_come_from_anywhere(client: TestClient, keys: dict[str, str]) -> None:
+    headers = bearer(keys["models:read"]) | {"Origin": "https://shop.example"}
+    assert client.get("/v1/status", headers=headers).status_code == 200

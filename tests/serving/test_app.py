@@ -167,3 +167,29 @@ def test_every_route_says_which_scope_it_needs(client: TestClient) -> None:
         assert [one for one in scopes if one is not None], route.path
         found |= {(route.path.replace(":path", ""), method.lower()) for method in route.methods}
     assert found == told
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"exclude_items": [None] * 100_000}, {f"k{n}": 1 for n in range(100_000)}, {"k" * 1_000_000: 1},
+        {"fields": [{}] * 1_000_000}, {"where": "x" * 1_000_000}, {"scenario": "x" * 1_000_000},
+    ],
+    ids=["ids", "keys", "key", "fields", "where", "scenario"],
+)  # fmt: skip
+def test_what_is_wrong_a_million_times_is_told_shortly(client: TestClient, asked: dict[str, object]) -> None:
+    answer = client.post("/v1/recommendations", json=asked)
+    assert answer.status_code == 422
+    assert len(answer.content) < 10_000
+
+
+@pytest.mark.parametrize(("path", "key"), [("/v1/events:validate", "events"), ("/v1/items:batch", "rows")])
+def test_a_row_with_a_thousand_wrong_keys_is_told_shortly(client: TestClient, path: str, key: str) -> None:
+    told = client.post(path, json={key: [{f"k{n}" * 1000: 1 for n in range(1000)}]}).json()["rejected"]
+    assert told[0]["detail"] == f"it has 1,000 keys; there are {10 if key == 'events' else 4}"
+
+
+def test_half_a_character_among_scopes_is_a_mistake_of_who_asks(client: TestClient) -> None:
+    half = '{"name": "x", "scopes": ["\\ud800"]}'
+    answer = client.post("/v1/keys", content=half, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/scopes/0")

@@ -7,9 +7,11 @@ A route says its scope with `needs`; a route that says none is a mistake that a 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.params import Depends as DependsParam
+from fastapi.routing import APIRoute
 
 from bowerbird.core import World
 from bowerbird.serving.problems import Refusal
@@ -94,6 +96,8 @@ def needs(scope: str) -> Callable[..., Coroutine[None, None, None]]:
 
 def admit(request: Request, scope: str) -> None:
     """Note the key of a request that may go on; raises `Refusal` for one that may not."""
+    if getattr(request.state, "admitted", None) == scope:
+        return
     secret, authorization = request.headers.get("x-api-key"), request.headers.get("authorization")
     if authorization is not None:
         kind, _, secret = authorization.partition(" ")
@@ -101,6 +105,31 @@ def admit(request: Request, scope: str) -> None:
             raise Refusal(401, "no_key", "Send the key as: Authorization: Bearer bb_…")
     address = request.client.host if request.client else "nowhere"
     request.state.key = request.app.state.access.check(secret, address, scope)
+    if request.state.key is None and scope != OPEN and _by_a_page(request):
+        raise Refusal(403, "foreign_page", "Pages of other origins may not ask this server.")
+    request.state.admitted = scope
+
+
+def _by_a_page(request: Request) -> bool:
+    """Return whether a browser asks on behalf of a page that is not this server's, such as one that posts a form."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("//")[2] != request.headers.get("host")
+
+
+class GuardedRoute(APIRoute):
+    """A route that looks at the key before the body: who may not ask makes the server read nothing."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        usual, scope = super().get_route_handler(), scope_of(self.dependencies)
+
+        async def answer(request: Request) -> Response:
+            admit(request, scope)
+            return await usual(request)
+
+        return answer
 
 
 def scope_of(dependencies: Iterable[DependsParam]) -> str:

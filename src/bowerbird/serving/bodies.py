@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -29,6 +30,7 @@ MOST_PLACES, LONGEST_HISTORY, MOST_EXCLUDED = 1000, 10_000, 100_000
 MOST_EVENTS, MOST_ROWS, MOST_AT_ONCE = 1000, 10_000, 100
 LONGEST_TEXT = 4_000  # letters of what is searched for: encoders read no more
 MOST_KINDS = 255  # of event: their numbers are bytes
+MOST_KEYS, LONGEST_KEY = 32, 100  # keys that a body may have, were they known or not; letters of one that is told
 LARGEST = 2**63 - 1
 BRANCHES = re.compile(r"int|str|constrained-.*|function-.*")  # which kind of id was tried: no part of the document
 
@@ -53,8 +55,13 @@ def first_wrong(error: ValidationError) -> dict[str, str]:
 
 def pointer(place: Sequence[str | int]) -> str:
     """Return a place in the caller's document as a JSON pointer."""
-    parts = [str(part) for part in place if not BRANCHES.fullmatch(str(part))]
+    parts = [cut(str(part)) for part in place if not BRANCHES.fullmatch(str(part))]
     return "/" + "/".join(parts).encode(errors="replace").decode()  # half a character cannot be sent back
+
+
+def cut(text: str) -> str:
+    """Return a text that is short enough to be told."""
+    return text if len(text) <= LONGEST_KEY else text[:LONGEST_KEY] + "…"
 
 
 def _as_json(document: dict[str, Any]) -> dict[str, Any]:
@@ -79,13 +86,20 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _few(cls, given: Any, handler: ModelWrapValidatorHandler["Strict"]) -> "Strict":
+        if isinstance(given, dict) and len(given) > MOST_KEYS:  # each would be an error of its own
+            raise ValueError(f"it has {len(given):,} keys; there are {len(cls.model_fields)}")
+        return handler(given)
+
 
 class Who(Strict):
     """Who is asking: a known user, someone with a session, a stranger with a history (oldest first), or nobody."""
 
     user_id: Id | None = None
     session_id: Id | None = None
-    history: Annotated[list[Id], Field(max_length=LONGEST_HISTORY)] | None = None
+    history: Annotated[list[Id], Field(fail_fast=True, max_length=LONGEST_HISTORY)] | None = None
 
     @model_validator(mode="after")
     def _one_of(self) -> "Who":
@@ -101,10 +115,10 @@ class Asked(Who):
     scenario: Name | None = None
     k: K | None = None
     where: Filter | None = None
-    exclude_items: Annotated[list[Id], Field(max_length=MOST_EXCLUDED)] = []
+    exclude_items: Annotated[list[Id], Field(fail_fast=True, max_length=MOST_EXCLUDED)] = []
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
     explain: bool = False
-    fields: Annotated[list[str], Field(max_length=100)] = []
+    fields: Annotated[list[str], Field(fail_fast=True, max_length=100)] = []
     min_offset: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
     timeout_ms: Annotated[float, Field(gt=0, le=30_000)] | None = None
 
@@ -112,7 +126,7 @@ class Asked(Who):
 class Batch(Strict):
     """One question for many known users."""
 
-    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_AT_ONCE)]
+    user_ids: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=MOST_AT_ONCE)]
     scenario: Name | None = None
     k: K | None = None
     where: Filter | None = None
@@ -121,7 +135,7 @@ class Batch(Strict):
 class Ranking(Who):
     """A list to be put in order for somebody."""
 
-    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_PLACES)]
+    items: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=MOST_PLACES)]
     scenario: Name | None = None
     explain: bool = False
 
@@ -129,10 +143,10 @@ class Ranking(Who):
 class Seeds(Strict):
     """Items that the answer should be like, such as those in a cart."""
 
-    items: Annotated[list[Id], Field(min_length=1, max_length=100)]
+    items: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=100)]
     k: K = 10
     where: Filter | None = None
-    exclude_items: Annotated[list[Id], Field(max_length=MOST_EXCLUDED)] = []
+    exclude_items: Annotated[list[Id], Field(fail_fast=True, max_length=MOST_EXCLUDED)] = []
 
 
 class Search(Strict):
@@ -217,7 +231,7 @@ class EventBody(Strict):
 class Events(Strict):
     """Events to keep; `ack` says whether the answer waits until they are on the disk."""
 
-    events: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_EVENTS)]
+    events: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1, max_length=MOST_EVENTS)]
     ack: Literal["durable", "queued"] = "durable"
 
 
@@ -260,7 +274,7 @@ class Row(ItemDocument):
 class Rows(Strict):
     """Documents to keep; `whole` keeps all of them or none."""
 
-    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_ROWS)]
+    rows: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1, max_length=MOST_ROWS)]
     whole: bool = False
 
 
@@ -290,7 +304,7 @@ class EventTypeBody(Strict):
 class SchemaAsked(Strict):
     """The event types to be declared, all of them, each once."""
 
-    events: Annotated[list[EventTypeBody], Field(max_length=MOST_KINDS)]
+    events: Annotated[list[EventTypeBody], Field(fail_fast=True, max_length=MOST_KINDS)]
 
     @field_validator("events")
     @classmethod
@@ -314,6 +328,6 @@ class KeyAsked(Strict):
     """A key to be made."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    scopes: Annotated[list[str], Field(min_length=1, max_length=10)]
+    scopes: Annotated[list[Annotated[str, Field(max_length=64)]], Field(fail_fast=True, min_length=1, max_length=10)]
     expires: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
     limit_per_s: Annotated[float, Field(gt=0, le=1e6)] | None = None

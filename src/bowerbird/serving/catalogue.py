@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from bowerbird.core import UnknownItemError
-from bowerbird.serving.access import guarded
+from bowerbird.serving.access import GuardedRoute, guarded
 from bowerbird.serving.bodies import Id, ItemDocument, ItemPatch, PathId, Rows, SchemaAsked
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.intake import put_rows
@@ -17,7 +17,7 @@ from bowerbird.serving.problems import described
 from bowerbird.serving.view import View
 from bowerbird.store.catalogue import KINDS, Kind, Stored
 
-router = APIRouter(prefix="/v1", responses=described(400, 401, 403, 404, 412, 422, 503, 507))
+router = APIRouter(prefix="/v1", route_class=GuardedRoute, responses=described(400, 401, 403, 404, 412, 422, 503, 507))
 IfMatch = Annotated[str | None, Header(max_length=128)]
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from bowerbird.core import UnknownItemError
-from bowerbird.serving.access import guarded
+from bowerbird.serving.access import GuardedRoute, guarded
 from bowerbird.serving.bodies import JobAsked, KeyAsked, Name
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.jobs import Job, Jobs
@@ -15,7 +15,7 @@ from bowerbird.serving.once import once
 from bowerbird.serving.problems import described
 from bowerbird.store import bundles
 
-router = APIRouter(prefix="/v1", responses=described(400, 401, 403, 404, 409, 422))
+router = APIRouter(prefix="/v1", route_class=GuardedRoute, responses=described(400, 401, 403, 404, 409, 422))
 Version = Annotated[str, Path(pattern="^[0-9]{6}$")]
 Once = Annotated[str | None, Header(alias="Idempotency-Key", max_length=256)]
 
