@@ -10,7 +10,15 @@ from fastapi.testclient import TestClient
 from shop import Clock
 from starlette.types import Message, Receive, Scope, Send
 
-from bowerbird.serving.gate import LONGEST_BODY, LONGEST_HEADERS, LONGEST_PATH, MOST_AT_ONCE, Gate
+from bowerbird.serving.gate import (
+    LONG,
+    LONGEST_BODY,
+    LONGEST_HEADERS,
+    LONGEST_PATH,
+    MOST_AT_ONCE,
+    MOST_LONG,
+    Gate,
+)
 from bowerbird.serving.metrics import Metrics
 
 JSON = {"content-type": "application/json"}
@@ -135,3 +143,142 @@ def test_metrics_count_routes_not_paths(client: TestClient) -> None:
     assert 'route="/v1/items/{document_id' in text
     assert "secret-item" not in text
     assert "BREW" not in text
+
+
+# ── slow clients ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Sender:
+    """A client of a gate that sends its body when a test says so, and reads when it likes."""
+
+    def __init__(self, gate: Gate, *, path: str = "/v1/events") -> None:
+        self.parts, self.told, self.reads = asyncio.Queue[tuple[bytes, bool]](), list[Message](), asyncio.Event()
+        self.reads.set()
+        headers = [(b"host", b"localhost"), (b"content-length", b"1000000")]
+        scope = {
+            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": headers,
+        }  # fmt: skip
+        self.task = asyncio.create_task(gate(scope, self._receive, self._send))
+
+    async def _receive(self) -> Message:
+        body, more = await self.parts.get()
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    async def _send(self, message: Message) -> None:
+        self.told.append(message)
+        await self.reads.wait()
+
+    async def send(self, body: bytes, *, more: bool = False) -> None:
+        self.parts.put_nowait((body, more))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def answer(self) -> int:
+        await self.task
+        status: int = self.told[0]["status"]
+        return status
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer when the body is there."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def test_whoever_sends_slowly_takes_nobodys_place(clock: Clock) -> None:
+    async def run() -> list[int]:
+        gate = Gate(echo, world=clock, metrics=Metrics())
+        slow = [Sender(gate) for _ in range(2 * MOST_AT_ONCE)]
+        for one in slow:
+            await one.send(b"x", more=True)
+        assert gate.inside == 0
+        quick = Sender(gate)
+        await quick.send(b"x")
+        answers = [await quick.answer()]
+        for one in slow:
+            await one.send(b"x")
+        return [*answers, *[await one.answer() for one in slow], gate.inside]
+
+    assert asyncio.run(run()) == [200] * (2 * MOST_AT_ONCE + 1) + [0]
+
+
+def test_bodies_that_end_together_are_not_answered_all_at_once(clock: Clock) -> None:
+    async def run() -> list[int]:
+        gate = Gate(echo, world=clock, metrics=Metrics())
+        slow = [Sender(gate) for _ in range(2 * MOST_AT_ONCE)]
+        await asyncio.sleep(0)
+        for one in slow:
+            one.parts.put_nowait((b"x", False))
+        return sorted([await one.answer() for one in slow])
+
+    assert asyncio.run(run()) == [200] * MOST_AT_ONCE + [503] * MOST_AT_ONCE
+
+
+def test_whoever_reads_slowly_takes_nobodys_place(clock: Clock) -> None:
+    async def run() -> tuple[int, int]:
+        gate = Gate(echo, world=clock, metrics=Metrics())
+        slow = [Sender(gate) for _ in range(MOST_AT_ONCE)]
+        for one in slow:
+            one.reads.clear()
+            one.parts.put_nowait((b"x", False))
+        while not all(one.told for one in slow):
+            await asyncio.sleep(0)
+        quick = Sender(gate)
+        await quick.send(b"x")
+        status = await quick.answer()
+        for one in slow:
+            one.reads.set()
+            await one.task
+        return status, gate.inside
+
+    assert asyncio.run(run()) == (200, 0)
+
+
+def test_a_body_that_does_not_end_is_waited_for_no_longer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bowerbird.serving.gate.BODY_S", 0.05)
+
+    async def run() -> tuple[int, dict[bytes, bytes], int]:
+        gate = Gate(echo, world=clock, metrics=Metrics())
+        slow = Sender(gate)
+        await slow.send(b"x", more=True)
+        return await slow.answer(), dict(slow.told[0]["headers"]), gate.inside
+
+    status, headers, inside = asyncio.run(run())
+    assert (status, inside) == (408, 0)
+    assert headers[b"connection"] == b"close"
+
+
+def test_only_so_many_long_bodies_are_held(clock: Clock) -> None:
+    async def run() -> tuple[list[int], int]:
+        gate = Gate(echo, world=clock, metrics=Metrics())
+        slow = [Sender(gate) for _ in range(MOST_LONG + 1)]
+        for one in slow:
+            await one.send(b"x" * (LONG + 1), more=True)
+        refused = [one.told[0]["status"] for one in slow if one.told]
+        for one in slow:
+            await one.send(b"x")
+            await one.task
+        return refused, gate.long
+
+    assert asyncio.run(run()) == ([503], 0)
+
+
+def test_between_two_answers_of_many_the_loop_turns(clock: Clock) -> None:
+    async def run() -> list[str]:
+        told: list[str] = []
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            told.append(scope["path"])
+            await echo(scope, receive, send)
+
+        gate = Gate(slow, world=clock, metrics=Metrics())
+        many = [asyncio.create_task(_ask(gate, "/v1/status")) for _ in range(3)]
+        await asyncio.sleep(0)
+        health = asyncio.create_task(_ask(gate, "/healthz"))
+        await asyncio.gather(health, *many)
+        return told
+
+    assert asyncio.run(run()).index("/healthz") < 3

@@ -30,6 +30,7 @@ def run_server(
 
     from bowerbird.pipeline.scenario import known_scenarios
     from bowerbird.serving import Engine, create_app
+    from bowerbird.serving.connections import Connection
     from bowerbird.serving.workers import Workers, settle
 
     loopback = host == "localhost" or _is_loopback(host)
@@ -60,7 +61,7 @@ def run_server(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     uvicorn.run(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S,
-        proxy_headers=behind_proxy,
+        proxy_headers=behind_proxy, http=Connection,
     )  # fmt: skip
 
 

@@ -2,10 +2,15 @@
 
 It names the request, refuses hosts and bodies that must not be read, sheds load, counts, times and logs. It knows no
 route.
+
+What counts as being answered begins when the request is there whole and ends when its answer begins: whoever sends
+or reads slowly takes the place of nobody.
 """
 
+import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +25,12 @@ from bowerbird.serving.problems import Refusal, problem
 HOSTS = ("127.0.0.1", "localhost", "::1")  # a name of another site that leads here is a trick on the browser
 LONGEST_BODY = 16 * 1024 * 1024
 LONGEST_PATH, LONGEST_HEADERS = 8 * 1024, 32 * 1024
+BODY_S = 30.0  # in which a body must be there
+LONG, MOST_LONG = 64 * 1024, 16  # bodies of more bytes that are being read at once; small ones are not counted
 MOST_AT_ONCE = 64  # requests; beyond them one more is refused rather than kept waiting
+BREATHS = 16  # turns of the event loop between two requests that wait: in each, uvloop takes in one connection
 UNHURRIED = ("/healthz", "/readyz", "/metrics")  # answered however busy the server is
-EVERYWHERE = (403, 413, 414, 429, 431, 500, 503)  # statuses that any route may answer with
+EVERYWHERE = (403, 408, 413, 414, 429, 431, 500, 503)  # statuses that any route may answer with
 
 Shortcut = Callable[[Request], Response | None]
 
@@ -37,7 +45,9 @@ class Gate:
     ) -> None:
         """`shortcut` answers some requests, which then go no further, and returns None for all others."""
         self.app, self.world, self.metrics, self.any_host, self.shortcut = app, world, metrics, any_host, shortcut
-        self.inside = 0
+        self.inside = 0  # requests that are being answered
+        self.long = 0  # long bodies that are being read
+        self.turns = Turns()
         self.closing = False  # set when the server is asked to stop: what is inside ends, nothing new comes in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,39 +58,29 @@ class Gate:
         started, path = self.world.monotonic(), scope["path"]
         request_id = self.world.token()
         scope.setdefault("state", {})["request_id"] = request_id
-        status, answered = 500, False
-
-        async def reply(message: Message) -> None:
-            nonlocal status, answered
-            if message["type"] == "http.response.start":
-                status, answered = message["status"], True
-                names = {name for name, _ in message["headers"]}
-                if b"x-request-id" not in names:
-                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        self.inside += 1
+        visit = _Visit(self, request_id, receive, send, hurried=path not in UNHURRIED)
         try:
-            self._admit(scope)
+            if self._admit(scope):
+                await visit.enter()
             if self.shortcut is not None and scope["method"] == "GET":
                 answer = self.shortcut(Request(scope))
                 if answer is not None:
-                    await answer(scope, receive, reply)
+                    await answer(scope, receive, visit.send)
                     return
-            await self.app(scope, _bounded(scope, receive), reply)
+            await self.app(scope, visit.receive, visit.send)
         except Refusal as error:
-            if answered:
+            if visit.status:
                 raise
             refusal = problem(
                 error.status_code, error.code, error.detail, path=path, request_id=request_id, headers=error.headers
             )
-            await refusal(scope, receive, reply)
+            await refusal(scope, receive, visit.send)
         finally:
-            self.inside -= 1
-            self._note(scope, status, self.world.monotonic() - started, request_id)
+            visit.leave()
+            self._note(scope, visit.status or 500, self.world.monotonic() - started, request_id)
 
-    def _admit(self, scope: Scope) -> None:
-        """Raise `Refusal` for a request that must not be read."""
+    def _admit(self, scope: Scope) -> bool:
+        """Return whether a request is there whole; raises `Refusal` for one that must not be read."""
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").lower()
         host = (host if host.endswith("]") else host.rsplit(":", 1)[0]).strip("[]")
@@ -93,12 +93,12 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > LONGEST_BODY:
             raise _too_large()
-        if scope["path"] in UNHURRIED:
-            return
-        if self.closing:
-            raise Refusal(503, "closing", "The server is being stopped. Try again in a moment.")
-        if self.inside > MOST_AT_ONCE:
-            raise Refusal(503, "overloaded", f"{MOST_AT_ONCE} requests are being answered. Try again in a moment.")
+        if scope["path"] not in UNHURRIED:
+            if self.closing:
+                raise Refusal(503, "closing", "The server is being stopped. Try again in a moment.")
+            if self.inside >= MOST_AT_ONCE:
+                raise _overloaded()
+        return int(length) == 0 and b"transfer-encoding" not in headers
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route: Any = scope.get("route")
@@ -116,20 +116,109 @@ class Gate:
             LOG.info(json.dumps(line))
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Return `receive` for a body that may not grow beyond what is allowed, whatever its header promised."""
-    size = 0
+class Turns:
+    """Lets requests begin one after the other, and the event loop turn between them.
 
-    async def bounded() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > LONGEST_BODY:
+    Whoever computes holds the loop. Without turns, all requests that came together would hold it together; nobody
+    would be let in, told no, or told that the server lives until the last of them was through.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Return when it is one's turn: at once, or rather in the next turn of the loop, where nobody waits."""
+        loop = asyncio.get_running_loop()
+        mine = loop.create_future()
+        self._waiting.append(mine)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._next, loop, 0)
+        await mine
+
+    def _next(self, loop: asyncio.AbstractEventLoop, breaths: int) -> None:
+        if breaths:
+            loop.call_soon(self._next, loop, breaths - 1)
+            return
+        mine = self._waiting.popleft()
+        if not mine.done():
+            mine.set_result(None)
+        if self._waiting:
+            loop.call_soon(self._next, loop, BREATHS)
+
+
+class _Visit:
+    """A request on its way through the gate."""
+
+    def __init__(self, gate: Gate, request_id: str, receive: Receive, send: Send, *, hurried: bool) -> None:
+        self.gate, self.request_id, self.hurried = gate, request_id, hurried
+        self._receive, self._send = receive, send
+        self.status = 0  # of the answer, once that began
+        self._size, self._whole, self._inside, self._long = 0, False, False, False
+        self._end = asyncio.get_running_loop().time() + BODY_S
+
+    async def enter(self) -> None:
+        """Count as being answered, and wait for one's turn; raises `Refusal` where too many do already."""
+        self._whole = True
+        if not self.hurried:
+            return
+        if self.gate.inside >= MOST_AT_ONCE:
+            raise _overloaded()
+        self.gate.inside, self._inside = self.gate.inside + 1, True
+        await self.gate.turns.take()
+
+    def leave(self) -> None:
+        """Count no longer."""
+        self._read()
+        if self._inside:
+            self.gate.inside, self._inside = self.gate.inside - 1, False
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, which may neither grow nor take longer than is allowed."""
+        if self._whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._end):
+                message = await self._receive()
+        except TimeoutError:
+            raise Refusal(
+                408, "slow_body", f"The body was not there within {BODY_S:g} s.", headers={"Connection": "close"}
+            ) from None
+        self._size += len(message.get("body", b""))
+        if self._size > LONGEST_BODY:
             raise _too_large()
+        if not message.get("more_body"):
+            self._read()
+            await self.enter()
+        elif self._size > LONG and not self._long:
+            if self.gate.long >= MOST_LONG:
+                raise _overloaded()
+            self.gate.long, self._long = self.gate.long + 1, True
         return message
 
-    return bounded
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, named in its headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.leave()
+            names = {name for name, _ in message["headers"]}
+            if b"x-request-id" not in names:
+                message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        await self._send(message)
+
+    def _read(self) -> None:
+        """Count no longer as a long body."""
+        if self._long:
+            self.gate.long, self._long = self.gate.long - 1, False
+
+
+def _overloaded() -> Refusal:
+    return Refusal(503, "overloaded", f"{MOST_AT_ONCE} requests are being answered. Try again in a moment.")
 
 
 def _too_large() -> Refusal:
-    return Refusal(413, "too_large", f"A body may have {LONGEST_BODY:,} bytes. Send it in parts.")
+    return Refusal(
+        413,
+        "too_large",
+        f"A body may have {LONGEST_BODY:,} bytes. Send it in parts.",
+        headers={"Connection": "close"},  # the rest of it is not waited for
+    )
