@@ -180,9 +180,8 @@ class _Visit:
             async with asyncio.timeout_at(self._end):
                 message = await self._receive()
         except TimeoutError:
-            raise Refusal(
-                408, "slow_body", f"The body was not there within {BODY_S:g} s.", headers={"Connection": "close"}
-            ) from None
+            said = f"The body was not there within {BODY_S:g} s."
+            raise Refusal(408, "slow_body", said, headers={"Connection": "close"}) from None
         self._size += len(message.get("body", b""))
         if self._size > LONGEST_BODY:
             raise _too_large()
@@ -216,9 +215,5 @@ def _overloaded() -> Refusal:
 
 
 def _too_large() -> Refusal:
-    return Refusal(
-        413,
-        "too_large",
-        f"A body may have {LONGEST_BODY:,} bytes. Send it in parts.",
-        headers={"Connection": "close"},  # the rest of it is not waited for
-    )
+    said = f"A body may have {LONGEST_BODY:,} bytes. Send it in parts."
+    return Refusal(413, "too_large", said, headers={"Connection": "close"})  # the rest of it is not waited for
