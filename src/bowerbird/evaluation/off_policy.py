@@ -11,9 +11,9 @@ Every estimate is a mean of three parts over rounds, base + top / bottom, so tha
     dros    as dr, with λ w / (w² + λ) for w                       Su et al., ICML 2020: optimistic shrinkage
     replay  top = m r, bottom = m, where m = 1 if π would have done the same   Li et al., WSDM 2011; for uniform logs
 
-where w = π(a | x) / p, p is the logged propensity, q a model of rewards and q(x, π) its mean under π. Intervals are those
-of resampling: they know nothing of the bias of dm, switch, dros and replay, and are too short where a log is worth less
-than some hundred rounds of the policy (`overlap`).
+where w = π(a | x) / p, p is the logged propensity, q a model of rewards and q(x, π) its mean under π. Intervals are
+those of resampling: they know nothing of the bias of dm, switch, dros and replay, and are too short where a log is
+worth less than some hundred rounds of the policy (`overlap`).
 
 Shapes: N rounds, A arms.
 """
