@@ -475,6 +475,19 @@ def test_a_version_that_fails_too_often_makes_room_for_the_one_before(
     assert engine.view.version == "000001"
 
 
+def test_a_score_that_is_infinite_reaches_neither_the_answer_nor_the_log(
+    two: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start()
+    scores = engine.view.recommender.model.scores
+    monkeypatch.setattr(engine.view.recommender.model, "scores", lambda context: scores(context) + np.inf)
+    body = ask(engine, user_id="u2", k=3)
+    assert body["fallback"][0] == "model_failed"
+    assert np.isfinite([one["score"] for one in body["items"]]).all()
+    settle(engine)
+    engine.promote("000002")  # it reads the log
+
+
 def test_the_keeper_outlives_whatever_goes_wrong(
     start: Start, neighbours: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

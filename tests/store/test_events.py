@@ -262,6 +262,13 @@ def test_erased_words_are_nowhere_in_the_files_of_a_database_that_was_closed(tmp
 # ── impressions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("context", ['{"items": [1], "scores": [Infinity]}', '{"items": [1', ""])
+def test_a_slate_that_is_no_json_does_not_keep_the_log_from_being_read(log: SqliteLog, context: str) -> None:
+    log.append([event("a", 7), replace(slate("r", []), context=context), event("b")])
+    (some,) = log.stretches(0, 3)
+    assert some.told == (None, None, None)
+
+
 def test_a_slate_is_an_impression_for_each_of_its_places(log: SqliteLog) -> None:
     log.append([event("like"), slate("r1", ["x", "y"]), slate("r2", ["é\"'\n"], user_id=None, session_id="s")])
     assert impressions(log.read()).rows() == [

@@ -27,6 +27,7 @@ from bowerbird.core import (
     MissingExtraError,
     RealWorld,
     RequestError,
+    ScoreError,
     UnknownItemError,
     World,
     torch_stream,
@@ -353,6 +354,8 @@ class Engine:
         self._tries[0] += 1
         try:
             answer = pipeline.run(asked)
+            if not np.isfinite(answer.scores).all():  # neither JSON nor SQLite could read it
+                raise ScoreError("a score of the answer is not finite.")
         except RequestError:
             raise
         except Exception as error:

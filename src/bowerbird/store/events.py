@@ -36,7 +36,10 @@ _SELECT = f"SELECT number - 1, {_COLUMNS} FROM events WHERE NOT retracted"
 _STRETCH = f"""
     SELECT number - 1, event, item_id, weight, time,
         CASE WHEN user_id IS NULL OR event = '{MERGE}' THEN 's' || session_id ELSE 'u' || user_id END,
-        CASE event WHEN '{SLATE}' THEN json_extract(context, '$.items') WHEN '{MERGE}' THEN 'u' || user_id END
+        CASE
+            WHEN event = '{MERGE}' THEN 'u' || user_id
+            WHEN event = '{SLATE}' AND json_valid(context) THEN json_extract(context, '$.items')
+        END
     FROM events WHERE NOT retracted AND event_id IS NOT NULL AND number > ? AND number <= ? ORDER BY number LIMIT ?
 """
 _ERASE = f"UPDATE events SET {', '.join(f'{name} = NULL' for name in NAMES)} WHERE user_id IN (?, ?)"
