@@ -480,7 +480,7 @@ def test_a_score_that_is_infinite_reaches_neither_the_answer_nor_the_log(
 ) -> None:
     engine = start()
     scores = engine.view.recommender.model.scores
-    monkeypatch.setattr(engine.view.recommender.model, "scores", lambda context: scores(context) + np.inf)
+    monkeypatch.setattr(engine.view.recommender.model, "scores", lambda *given: scores(*given) + np.inf)
     body = ask(engine, user_id="u2", k=3)
     assert body["fallback"][0] == "model_failed"
     assert np.isfinite([one["score"] for one in body["items"]]).all()
