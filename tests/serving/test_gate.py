@@ -282,3 +282,12 @@ def test_between_two_answers_of_many_the_loop_turns(clock: Clock) -> None:
         return told
 
     assert asyncio.run(run()).index("/healthz") < 3
+
+
+def test_whoever_is_told_that_the_server_failed_is_told_that_the_connection_ends(clock: Clock) -> None:
+    async def failed(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    _, headers = asyncio.run(_ask(Gate(failed, world=clock, metrics=Metrics()), "/v1/status"))
+    assert headers["connection"] == "close"
