@@ -1,3 +1,4 @@
+import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -453,3 +454,18 @@ def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with opened(tmp_path / "data", world=NeverReplaces()) as database, pytest.raises(OSError, match="cut off"):
         database.backup(folder / "bowerbird.db")
     assert list(folder.iterdir()) == []
+
+
+def test_a_commit_opens_no_file(tmp_path: Path) -> None:
+    """A process with as many open files as it may have: more pages than SQLite keeps of a savepoint by itself."""
+    with opened(tmp_path) as database:
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 999)"
+        fill = f"{numbers} INSERT INTO words SELECT hex(randomblob(400)) FROM n"
+        database.write(lambda connection: connection.execute(fill)).result(WAIT_S)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            database.write(lambda connection: connection.execute("UPDATE words SET word = word || 1")).result(WAIT_S)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        database.write(put("more")).result(WAIT_S)

@@ -319,6 +319,7 @@ def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
         "synchronous = FULL",
         "fullfsync = ON",  # macOS keeps what was synced in the disk's cache without it; elsewhere it does nothing
         "secure_delete = ON",  # what is erased leaves no bytes in the file
+        "temp_store = MEMORY",  # or a commit opens files, which a server with many connections may not be allowed
     ):
         connection.execute(f"PRAGMA {pragma}")
     for number, script in enumerate(MIGRATIONS[version:], version + 1):
