@@ -1,13 +1,18 @@
 """`bowerbird serve`: a banner, then the HTTP API; keys, backups and restoring, which need no running server."""
 
+import gc
 import ipaddress
 import logging
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bowerbird.cli.output import out, say, show_json, show_table
 from bowerbird.core import ConfigError, RequestError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 SWITCH_S = 0.001  # after which a thread that computes lets another one take over
 DRAIN_S = 20  # for requests that are being answered when the server is asked to stop
@@ -25,13 +30,45 @@ def run_server(
     workers: int = 0,
 ) -> None:
     """Serve until Ctrl-C; raises `ConfigError` for an address that others can reach while there is no key."""
-    import torch
+    gc.disable()  # what is loaded stays, and looking through it again and again takes half a second
+    try:
+        app = _loaded(run, host, data_dir, scenarios, behind_proxy, update_every, workers)
+    finally:
+        gc.enable()
     import uvicorn
+
+    from bowerbird.serving.connections import Connection
+    from bowerbird.serving.workers import settle
+
+    settle()
+    engine, base = app.state.engine, f"http://{host}:{port}"
+    say(f" serves {engine.view.recommender!r}", mark="\n[bold]bowerbird[/]")
+    say(f"  recommendations  {base}/v1/recommendations    documentation  {base}/docs")
+    open_to = "whoever has a key" if engine.keys.all() else "everyone on this machine, and to nobody else"
+    say(f"  open to {open_to}; Ctrl-C stops it")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is done as it was asked to
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S,
+        proxy_headers=behind_proxy, http=Connection,
+    )  # fmt: skip
+
+
+def _loaded(
+    run: Path,
+    host: str,
+    data_dir: Path | None,
+    scenarios: Path | None,
+    behind_proxy: bool,
+    update_every: float,
+    workers: int,
+) -> "FastAPI":
+    """Return the application with all that it needs to answer."""
+    import torch
 
     from bowerbird.pipeline.scenario import known_scenarios
     from bowerbird.serving import Engine, create_app
-    from bowerbird.serving.connections import Connection
-    from bowerbird.serving.workers import Workers, settle
+    from bowerbird.serving.workers import Workers
 
     loopback = host == "localhost" or _is_loopback(host)
     torch.set_num_threads(1)  # requests share the cores; within one there is too little to divide
@@ -43,7 +80,7 @@ def run_server(
                 f"host is {host!r}, which others can reach, and there is no key. Make one with: "
                 f"bowerbird key create --data-dir {engine.data} --name admin --scope admin"
             )
-        app = create_app(
+        return create_app(
             engine,
             any_host=behind_proxy or not loopback,
             update_every=update_every,
@@ -52,17 +89,6 @@ def run_server(
     except BaseException:
         engine.close()
         raise
-    settle()
-    base = f"http://{host}:{port}"
-    say(f" serves {engine.view.recommender!r}", mark="\n[bold]bowerbird[/]")
-    say(f"  recommendations  {base}/v1/recommendations    documentation  {base}/docs")
-    open_to = "whoever has a key" if engine.keys.all() else "everyone on this machine, and to nobody else"
-    say(f"  open to {open_to}; Ctrl-C stops it")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    uvicorn.run(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S,
-        proxy_headers=behind_proxy, http=Connection,
-    )  # fmt: skip
 
 
 def run_key_create(data_dir: Path, name: str, scopes: list[str], *, as_json: bool) -> None:
