@@ -143,3 +143,10 @@ def test_the_schema_names_what_filters_may_name(client: TestClient, engine: Engi
     assert told["items"]["colour"] == "String"
     body = client.post("/v1/recommendations", json={"where": 'item.colour == "red"', "k": 5}).json()
     assert ids(body) == ["new"]
+
+
+@pytest.mark.parametrize("one", ["x/similar", "/data", "x/data"])
+def test_an_id_that_no_path_would_lead_to_is_refused(client: TestClient, one: str) -> None:
+    assert client.put(f"/v1/items/{quote(one, safe='')}", json={}).status_code == 422
+    told = client.post("/v1/users:batch", json={"rows": [{"id": one}]}).json()
+    assert (told["kept"], told["rejected"][0]["pointer"]) == (0, "/id")

@@ -164,3 +164,9 @@ def test_a_disk_that_takes_too_long_is_told_of(
     assert (answer.status_code, answer.json()["code"]) == (503, "slow_disk")
     engine.take([]).result()
     assert client.post("/v1/events", json={"events": [like(1)]}).json()["duplicates"] == 1
+
+
+def test_an_event_whose_id_holds_a_slash_can_be_taken_back(client: TestClient) -> None:
+    client.post("/v1/events", json={"events": [like(1) | {"event_id": "a/b"}]})
+    assert client.delete("/v1/events/a%2Fb").status_code == 204
+    assert client.get("/v1/events").json()["events"] == []

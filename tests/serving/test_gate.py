@@ -68,6 +68,17 @@ def test_other_names_are_refused(reader: TestClient, host: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign_host")
 
 
+@pytest.mark.parametrize("path", ["/v1/items/%ff", "/v1/items/%ed%a0%80", "/v1/items?after=%c0%af", "/healthz?x=%80"])
+def test_what_is_no_text_is_refused_rather_than_read_as_another(reader: TestClient, path: str) -> None:
+    answer = reader.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (400, "no_text")
+
+
+def test_a_request_has_one_host(reader: TestClient) -> None:
+    answer = reader.get("/v1/status", headers=[("host", "evil.example"), ("host", "127.0.0.1")])
+    assert (answer.status_code, answer.json()["code"]) == (400, "two_hosts")
+
+
 def test_every_answer_has_a_name_of_its_own(reader: TestClient) -> None:
     paths = ("/healthz", "/nowhere", "/v1/status", "/docs", "/openapi.json", "/v1/items/none")
     names = [reader.get(path).headers["x-request-id"] for path in paths]

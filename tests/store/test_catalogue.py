@@ -265,3 +265,38 @@ def test_a_view_that_follows_the_changes_is_what_the_catalogue_is(
                     view[one.id] = None if one.deleted else one.properties
         there = {one.id: one.properties for one in catalogue.page(kind)}
         assert {id: said for id, said in view.items() if said is not None} == there
+
+
+def nested(levels: int, one: Any) -> Any:
+    for _ in range(levels):
+        one = [one] if isinstance(one, list) else {"a": one}
+    return one
+
+
+@pytest.mark.parametrize(
+    ("properties", "kept"),
+    [
+        (nested(15, {"a": 1}), True),
+        (nested(16, {"a": 1}), False),
+        ({"a": nested(14, [1])}, True),
+        ({"a": nested(15, [1])}, False),
+        ({f"n{n}": n for n in range(256)}, True),
+        ({f"n{n}": n for n in range(257)}, False),
+        ({"a": [{f"n{n}": n for n in range(257)}]}, False),
+        ({"a": list(range(100_000))}, True),
+    ],
+)
+def test_a_document_that_would_be_thousands_of_columns_is_refused(
+    catalogue: Catalogue, properties: Any, kept: bool
+) -> None:
+    if kept:
+        catalogue.put("item", "x", properties)
+    else:
+        with pytest.raises(DataError, match="at most"):
+            catalogue.put("item", "x", properties)
+
+
+def test_patches_do_not_grow_a_document_beyond_what_may_be_put(catalogue: Catalogue) -> None:
+    catalogue.put("item", "x", {f"a{n}": n for n in range(200)})
+    with pytest.raises(DataError, match="256"):
+        catalogue.patch("item", "x", {"properties": {f"b{n}": n for n in range(200)}})

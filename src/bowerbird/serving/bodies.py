@@ -39,6 +39,7 @@ Id = (
     Annotated[StrictInt, Field(ge=-LARGEST, le=LARGEST)]
     | Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(clean)]
 )
+TAILS = ("/similar", "/data")  # of paths that mean something else than a document
 PathId = Annotated[str, Path(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(clean)]  # a URL knows texts only
 Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
 Filter = Annotated[str, Field(max_length=4096)]
@@ -57,6 +58,13 @@ def pointer(place: Sequence[str | int]) -> str:
     """Return a place in the caller's document as a JSON pointer."""
     parts = [cut(str(part)) for part in place if not BRANCHES.fullmatch(str(part))]
     return "/" + "/".join(parts).encode(errors="replace").decode()  # half a character cannot be sent back
+
+
+def reachable(id: str | int) -> str | int:
+    """Return the id of a document; raises `ValueError` where no path would lead to it."""
+    if str(id).endswith(TAILS):
+        raise ValueError(f"a document's id does not end in {' or '.join(TAILS)}")
+    return id
 
 
 def cut(text: str) -> str:
@@ -263,7 +271,7 @@ class ItemPatch(Strict):
 class Row(ItemDocument):
     """One document of a batch."""
 
-    id: Id
+    id: Annotated[Id, AfterValidator(reachable)]
 
     @property
     def stored(self) -> catalogue.Row:

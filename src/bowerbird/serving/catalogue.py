@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import polars as pl
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import AfterValidator
 
 from bowerbird.core import UnknownItemError
 from bowerbird.serving.access import GuardedRoute, guarded
-from bowerbird.serving.bodies import Id, ItemDocument, ItemPatch, PathId, Rows, SchemaAsked
+from bowerbird.serving.bodies import Id, ItemDocument, ItemPatch, PathId, Rows, SchemaAsked, reachable
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.intake import put_rows
 from bowerbird.serving.problems import described
@@ -18,6 +19,7 @@ from bowerbird.serving.view import View
 from bowerbird.store.catalogue import KINDS, Kind, Stored
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute, responses=described(400, 401, 403, 404, 412, 422, 503, 507))
+NewId = Annotated[PathId, AfterValidator(reachable)]
 IfMatch = Annotated[str | None, Header(max_length=128)]
 
 
@@ -78,7 +80,7 @@ def _paths(kind: Kind) -> None:
         return {many: [_shown(one) for one in found], "next": found[-1].id if len(found) == limit else None}
 
     @router.put(one, tags=tags, dependencies=writes, name=f"put_{kind}", responses={201: {"description": "it is new"}})
-    def put(request: Request, document_id: PathId, asked: ItemDocument, if_match: IfMatch = None) -> JSONResponse:
+    def put(request: Request, document_id: NewId, asked: ItemDocument, if_match: IfMatch = None) -> JSONResponse:
         """Put a document in the place of what was known; 201 where nothing was."""
         stored = _engine(request).catalogue.put(
             kind, document_id, asked.properties, available=asked.available, expires=asked.expires, if_match=if_match

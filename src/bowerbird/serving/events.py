@@ -67,7 +67,7 @@ def page(
     return {"events": _rows(found), "next": found[-1][0] + 1 if len(found) == limit else None}
 
 
-@router.delete("/events/{event_id}", dependencies=guarded("events:write"), status_code=204)
+@router.delete("/events/{event_id:path}", dependencies=guarded("events:write"), status_code=204)
 def retract(request: Request, event_id: EventId) -> Response:
     """Take an event back, and its effect; taking it back again changes nothing."""
     gone = request.app.state.engine.retract(event_id)

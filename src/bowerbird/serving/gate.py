@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,7 +31,7 @@ LONG, MOST_LONG = 64 * 1024, 16  # bodies of more bytes that are being read at o
 MOST_AT_ONCE = 64  # requests; beyond them one more is refused rather than kept waiting
 BREATHS = 16  # turns of the event loop between two requests that wait: in each, uvloop takes in one connection
 UNHURRIED = ("/healthz", "/readyz", "/metrics")  # answered however busy the server is
-EVERYWHERE = (403, 408, 413, 414, 429, 431, 500, 503)  # statuses that any route may answer with
+EVERYWHERE = (400, 403, 408, 413, 414, 429, 431, 500, 503)  # statuses that any route may answer with
 
 Shortcut = Callable[[Request], Response | None]
 
@@ -82,12 +83,16 @@ class Gate:
     def _admit(self, scope: Scope) -> bool:
         """Return whether a request is there whole; raises `Refusal` for one that must not be read."""
         headers = dict(scope["headers"])
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise Refusal(400, "two_hosts", "A request has one Host.")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         host = (host if host.endswith("]") else host.rsplit(":", 1)[0]).strip("[]")
         if not self.any_host and host not in HOSTS:
             raise Refusal(403, "foreign_host", f"This server answers to {', '.join(HOSTS)} only.")
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_PATH:
             raise Refusal(414, "too_long", f"A path with its query may have {LONGEST_PATH:,} bytes.")
+        if not _is_utf8(scope["raw_path"] + scope["query_string"]):
+            raise Refusal(400, "no_text", "Path and query are percent-encoded UTF-8.")
         if sum(len(name) + len(value) for name, value in scope["headers"]) > LONGEST_HEADERS:
             raise Refusal(431, "headers_too_large", f"Headers may have {LONGEST_HEADERS:,} bytes together.")
         length = headers.get(b"content-length", b"0")
@@ -210,6 +215,15 @@ class _Visit:
         """Count no longer as a long body."""
         if self._long:
             self.gate.long, self._long = self.gate.long - 1, False
+
+
+def _is_utf8(quoted: bytes) -> bool:
+    """Return whether what is percent-encoded is a text: what is none would be read as one all the same."""
+    try:
+        (unquote_to_bytes(quoted) if b"%" in quoted else quoted).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _overloaded() -> Refusal:

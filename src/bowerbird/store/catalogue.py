@@ -17,6 +17,7 @@ from bowerbird.store.database import Database
 from bowerbird.store.following import Following
 
 Kind = Literal["item", "user"]
+MOST_NAMES, MOST_DEEP = 256, 16  # of properties, and of objects and lists in them: they become columns and their types
 STEP = 1_000  # rows that others wait for, where they need not be kept whole
 KINDS: tuple[Kind, ...] = ("item", "user")
 Row = tuple[str | int, Mapping[str, Any], bool, int | None]  # id, properties, available, expires
@@ -214,9 +215,22 @@ def _text(id: str | int, properties: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(dict(properties), ensure_ascii=False, allow_nan=False)
         f"{id}{text}".encode()  # halves of characters cannot be stored
+        _shaped(properties)
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{id!r}: the document cannot be kept: {error}.") from None
     return text
+
+
+def _shaped(properties: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a document with too many names in one place, or too many levels."""
+    level: list[Any] = [dict(properties)]
+    for _ in range(MOST_DEEP):
+        if any(isinstance(one, dict) and len(one) > MOST_NAMES for one in level):
+            raise ValueError(f"an object has {MOST_NAMES} names at most")
+        inside = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for one in inside if isinstance(one, dict | list)]
+    if level:
+        raise ValueError(f"objects and lists lie in one another {MOST_DEEP} deep at most")
 
 
 def _last(connection: sqlite3.Connection) -> int:
