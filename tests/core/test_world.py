@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def test_a_second_writing_leaves_nothing_of_the_first(world: World, tmp_path: Pa
 def test_an_absent_file_is_not_found(world: World, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         world.read(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "folder", "device"])
+def test_what_is_no_file_is_not_read_and_not_waited_for(world: World, tmp_path: Path, what: str) -> None:
+    world.write(tmp_path / "a", b"secret")
+    path = Path("/dev/zero") if what == "device" else tmp_path / "b"
+    {"link": lambda: path.symlink_to(tmp_path / "a"), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}.get(
+        what, lambda: None
+    )()
+    with pytest.raises(OSError, match=r"Errno|this is no file"):
+        world.read(path)
 
 
 def test_replacing_moves_a_file_over_another(world: World, tmp_path: Path) -> None:

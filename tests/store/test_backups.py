@@ -43,7 +43,20 @@ def test_directories_that_hold_something_are_left_alone(backup: Path, tmp_path: 
         (tmp_path / name / "mine").unlink()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "[1, 2]", "null", "{}", '{"bowerbird.db": "00"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '[[1, 2], ["bowerbird.db", "00"], ["run/current", "00"]]',
+        "",
+        "{",
+        "[]",
+        "[1, 2]",
+        "null",
+        "{}",
+        '{"bowerbird.db": "00"}',
+    ],
+)
 def test_sums_that_are_none_make_no_backup(backup: Path, tmp_path: Path, text: str) -> None:
     (backup / SUMS).write_text(text)
     with pytest.raises(BundleError, match="no whole backup"):

@@ -3,10 +3,12 @@
 `store`, `pipeline` and `serving` reach the outside only through a `World`; tests and simulators pass their own.
 """
 
+import errno
 import os
 import secrets
 import shutil
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +35,7 @@ class World(Protocol):
         ...
 
     def read(self, path: Path) -> bytes:
-        """Return a file's bytes; raises `FileNotFoundError`."""
+        """Return a file's bytes; raises `FileNotFoundError`, and `OSError` for a link, a folder, a pipe or a device."""
         ...
 
     def write(self, path: Path, data: bytes) -> None:
@@ -88,8 +90,12 @@ class RealWorld:
         return secrets.token_hex(13)
 
     def read(self, path: Path) -> bytes:
-        """Return a file's bytes."""
-        return path.read_bytes()
+        """Return a file's bytes; what is no file is neither followed nor waited for."""
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.EINVAL, "this is no file", str(path))
+            return file.read()
 
     def write(self, path: Path, data: bytes) -> None:
         """Write and sync a new file and its name."""

@@ -51,6 +51,7 @@ from bowerbird.features.fields import (
 )
 from bowerbird.features.fitting import FAR, Learned, check_there, colliding, learn
 from bowerbird.features.media import Media, describe, encoder_of, resolved
+from bowerbird.features.soundness import check_sound
 from bowerbird.features.values import Lookup, empty, floats, hashed, keys, listed, nulls
 
 BOUND = 10.0  # deviations at which a number is cut
@@ -310,15 +311,15 @@ class Encoder:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], vocabulary: pl.DataFrame) -> "Encoder":
-        """Return what `to_dict` and `vocabulary` were made from."""
+        """Return what `to_dict` and `vocabulary` were made from; raises `BundleError` where that does not fit."""
         by_field = {key[0]: frame["value"] for key, frame in vocabulary.partition_by("field", as_dict=True).items()}
         none = pl.Series("value", [], dtype=pl.String)
-        return cls(
-            {part: columns_of_dicts(columns) for part, columns in document["columns"].items()},
-            FeatureSchema.from_dict(document["schema"]),
-            {name: by_field.get(name, none).cast(TYPES[kind]) for name, kind in document["types"].items()},
-            document["numbers"],
-        )
+        columns = {part: columns_of_dicts(columns) for part, columns in document["columns"].items()}
+        vocabularies = {name: by_field.get(name, none).cast(TYPES[kind]) for name, kind in document["types"].items()}
+        made = cls(columns, FeatureSchema.from_dict(document["schema"]), vocabularies, document["numbers"])
+        named = {name: column for part in columns for name, column in made._columns(part).items()}
+        check_sound(named, made.schema, vocabularies, made.numbers)
+        return made
 
 
 def _settled(column: Column) -> Column:

@@ -99,6 +99,9 @@ def counts(history: Ragged) -> Tensor:
     return torch.bincount(request, minlength=len(history)).clamp(min=1).float()
 
 
+TINY = 1e-12  # strength of a pull where all items are zero: what is expected of anyone is the answer then
+
+
 def ridge(history: Ragged, items: Tensor, prior: Tensor, l2: float) -> Tensor:
     """Return request vectors (B, D) between `prior` (D,), what is expected of anyone, and the history's items.
 
@@ -107,7 +110,7 @@ def ridge(history: Ragged, items: Tensor, prior: Tensor, l2: float) -> Tensor:
     times the mean squared length of an item vector, so that it means the same at every scale.
     """
     dim = items.shape[1]
-    strength = l2 * _mean_square(items) * dim
+    strength = (l2 * _mean_square(items) * dim).clamp(min=TINY)
     request, item = history.positive
     if len(history) == 1:  # the usual request
         chosen = items.index_select(0, item)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+import polars as pl
 import torch
 
 from bowerbird.core import (
@@ -23,6 +24,7 @@ from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions, Rows, RowSplit, Schema, Split
 from bowerbird.evaluation import Health
 from bowerbird.features import Column
+from bowerbird.recommender import weights
 from bowerbird.recommender.pasts import past_of
 from bowerbird.recommender.predictor import ROWS, Predictor
 from bowerbird.recommender.ranking import restored
@@ -46,16 +48,24 @@ def load(
     """
     folder = Path(run)
     bundle = bundles.read(folder, version=version, moments=moments, world=world)
-    manifest = bundle.manifest
-    if manifest.get("kind") == ROWS:
+    if bundle.manifest.get("kind") == ROWS:
         raise BundleError(f"{folder} holds a predictor of feature rows. Load it with bb.Predictor.load({str(run)!r}).")
+    events = histories.recall(folder, bundle.version, world=world)
+    with weights.whole(folder / "bundles" / bundle.version):
+        return _recommender(bundle, events, options, world, where=str(folder))
+
+
+def _recommender(
+    bundle: bundles.Bundle, events: pl.DataFrame, options: RunOptions | None, world: World | None, *, where: str
+) -> Recommender:
+    """Return what a bundle and its histories were made from."""
+    manifest = bundle.manifest
     kinds = tuple(EventType(**kind) for kind in manifest["events"])
     users, items = bundle.tables["users"], bundle.tables["items"]
-    events = histories.recall(folder, bundle.version, world=world)
-    past = past_of(events, Ids(users["user_id"]), Ids(items["item_id"]), kinds)
+    past = past_of(events, _ids(users["user_id"]), _ids(items["item_id"]), kinds)
     if items.width > 1:
         past = replace(past, items=items.drop("item_id"))
-    config = build(lookup(manifest["model"]).config, manifest["config"], where=str(folder))
+    config = build(lookup(manifest["model"]).config, manifest["config"], where=where)
     options = options or RunOptions(seed=manifest["seed"])
     sizes = manifest["schema"]
     content, people = (  # bundles of 0.1.0 have none
@@ -63,20 +73,21 @@ def load(
     )
     past = past.with_content(items={name: bundle.tensors[f"content.{name}"].astype(np.float32) for name, _ in content})
     schema = Schema(sizes["n_users"], sizes["n_items"], kinds, tuple(sizes["relations"]), content, people)
+    if (schema.n_users, schema.n_items) != (past.n_users, past.n_items):
+        told = f"{schema.n_users:,} users and {schema.n_items:,} items, and its tables have other numbers of rows"
+        raise BundleError(f"the bundle tells of {told}. Restore it or train again.")
     stage = None
     if manifest.get("ranking"):  # bundles of 0.1.0 have none
         stage = TwoStage.of(manifest["ranking"], bundle.tensors, bundle.tables["vocabulary"], options, kinds)
-    rec = Recommender(
-        config, replace(past, origin=manifest["origin"]), run=options, schema=schema,
-        ranking=stage.options if stage else None, world=world,
-    )  # fmt: skip
+    with weights.small(bundle.tensors):
+        rec = Recommender(
+            config, replace(past, origin=manifest["origin"]), run=options, schema=schema,
+            ranking=stage.options if stage else None, world=world,
+        )  # fmt: skip
     tensors = {name: torch.from_numpy(array) for name, array in bundle.tensors.items()}
     state = {name.removeprefix("model."): one for name, one in tensors.items() if name.startswith("model.")}
-    try:
-        rec.popularity.load_state_dict({"counts": tensors["popularity.counts"]})
-        rec.model.load_state_dict(state)
-    except (RuntimeError, KeyError) as error:
-        raise BundleError(f"{folder}: the weights do not fit {manifest['model']}: {error}") from None
+    weights.put(rec.popularity, {"counts": tensors["popularity.counts"]}, "popularity")
+    weights.put(rec.model, state, manifest["model"])
     rec.version, rec.measured = bundle.version, manifest["measured"]
     rec.parent, rec.log_offset = manifest["parent"], manifest["log_offset"]
     (rec.source or rec).moments = {name: torch.from_numpy(array) for name, array in bundle.moments.items()}
@@ -87,6 +98,13 @@ def load(
         rec.source.training = restored(manifest.get("retriever_training"))
         rec.take(stage)
     return rec
+
+
+def _ids(column: pl.Series) -> Ids:
+    """Return the ids that a bundle keeps."""
+    if column.dtype not in (pl.Int64, pl.String) or column.null_count():
+        raise BundleError(f"the table of {column.name}s holds what is none. Restore the bundle or train again.")
+    return Ids(column)
 
 
 @overload

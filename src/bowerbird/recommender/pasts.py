@@ -1,10 +1,13 @@
 """Pasts: events as a run keeps them, in the rows of one version, and back; and as people tell them, by ids."""
 
+import numpy as np
 import polars as pl
 
 from bowerbird.core import BundleError
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions
+
+ROWS = {"user": pl.Int32, "item": pl.Int32, "event": pl.UInt8, "weight": pl.Float32, "time": pl.Int64}
 
 
 def table_of(past: Interactions) -> pl.DataFrame:
@@ -31,7 +34,12 @@ def past_of(table: pl.DataFrame, user_ids: Ids, item_ids: Ids, kinds: tuple[Even
     Before versions had histories of their own, they were kept by ids; what a version does not know is left out then.
     """
     if "user" in table.columns:
-        user, item, event, weight = (table[name].to_numpy() for name in ("user", "item", "event", "weight"))
+        wrong = [name for name, kind in ROWS.items() if name in table.columns and table.schema[name] != kind]
+        if wrong or any(table.null_count().row(0)):
+            raise BundleError("the histories are no rows of events. Restore them or train again.")
+        user, item, event, weight = (table[name].to_numpy() for name in list(ROWS)[:4])
+        if not np.isfinite(weight).all():
+            raise BundleError("the histories hold weights that are no numbers. Restore them or train again.")
         for rows, size in ((user, len(user_ids)), (item, len(item_ids)), (event, len(kinds))):
             if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < size:
                 raise BundleError("the histories are not those of this version. Restore them or train again.")

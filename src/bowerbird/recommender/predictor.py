@@ -20,6 +20,7 @@ from bowerbird.features.fitting import PLACE
 from bowerbird.features.inference import LOOK
 from bowerbird.features.sources import EncodedRows
 from bowerbird.recommender.ranking import Ranking
+from bowerbird.recommender.weights import whole
 from bowerbird.store import bundles
 from bowerbird.training import Training
 from bowerbird.training.streams import Files, StreamedRows, check_labels
@@ -178,9 +179,10 @@ class Predictor:
         manifest = bundle.manifest
         if manifest.get("kind") != ROWS:
             raise BundleError(f"{run} holds a recommender. Load it with bb.load({str(run)!r}).")
-        options = options or RunOptions(seed=manifest["seed"])
-        made = cls(Ranking.of(manifest["ranking"], bundle.tensors, bundle.tables["vocabulary"], options))
-        made.version, made.measured = bundle.version, manifest["measured"]
+        with whole(Path(run) / "bundles" / bundle.version):
+            options = options or RunOptions(seed=manifest["seed"])
+            made = cls(Ranking.of(manifest["ranking"], bundle.tensors, bundle.tables["vocabulary"], options))
+            made.version, made.measured = bundle.version, manifest["measured"]
         return made
 
 

@@ -22,6 +22,7 @@ from bowerbird.core.config import OF_ROWS
 from bowerbird.evaluation.binary import auc, log_loss
 from bowerbird.features import Context, Encoder, FeatureTable, join
 from bowerbird.features.sources import Source
+from bowerbird.recommender.weights import put, small
 from bowerbird.training import Batches, RowBatches, Training, device_of, seeded
 from bowerbird.training import train as train_loop
 
@@ -167,17 +168,18 @@ class Ranking:
         """Return what `document`, `tensors` and the encoder's vocabulary were made from."""
         config = build(lookup(document["model"]).config, document["config"])
         assert isinstance(config, TrainedConfig)
-        made = cls(config, Encoder.from_dict(document["encoder"], vocabulary), run)
+        with small(tensors):
+            made = cls(config, Encoder.from_dict(document["encoder"], vocabulary), run)
         state = {
             key.removeprefix("ranker."): torch.from_numpy(one)
             for key, one in tensors.items()
             if key.startswith("ranker.")
         }
-        try:
-            made.model.load_state_dict(state)
-            made.calibration = torch.from_numpy(tensors["calibration"]).to(made.device)
-        except (RuntimeError, KeyError) as error:
-            raise BundleError(f"the weights do not fit {document['model']}: {error}") from None
+        put(made.model, state, document["model"])
+        calibration = torch.from_numpy(tensors.get("calibration", np.zeros(0))).to(made.device)
+        if calibration.shape != made.calibration.shape or not bool(calibration.isfinite().all()):
+            raise BundleError(f"the weights do not fit {document['model']}: 'calibration'")
+        made.calibration = calibration.float()
         made.training = restored(document["training"])
         return made
 

@@ -26,6 +26,7 @@ from bowerbird.core import (
     Reason,
     RequestError,
     RunOptions,
+    ScoreError,
     TrainedConfig,
     UnknownItemError,
     World,
@@ -322,7 +323,10 @@ class Recommender:
             yield int(users[-1]) + 1, self._slate(self._of_users(users), k), users
 
     def _slate(self, context: Context, k: int, allowed: Tensor | None = None) -> Slate:
-        return self.pipeline.run(context.to(self.device), k, allowed=allowed, seed=self.run.seed)
+        slate = self.pipeline.run(context.to(self.device), k, allowed=allowed, seed=self.run.seed)
+        if bool((slate.scores == torch.inf).any()):
+            raise ScoreError("a score is infinite. Train the model again.")
+        return slate
 
     def _of_users(self, rows: np.ndarray) -> Context:
         return Context.of_users(rows, self.past)

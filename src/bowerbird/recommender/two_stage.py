@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.core import (
+    BundleError,
     ConfigError,
     DataError,
     ModelConfig,
@@ -223,9 +224,25 @@ class TwoStage:
             Encoded(kept[f"{part}.code"], kept.get(f"{part}.value"), kept[f"{part}.vector"]) for part in PARTS
         )
         table = FeatureTable(ranking.encoder.schema, user, item, request, kept.get("counts"))
+        _check(table)
         if "events" in document:
             kinds = tuple(EventType(**kind) for kind in document["events"])
         return cls(ranking, table, options_of(document, ranking.encoder.columns), kinds)
+
+
+def _check(table: FeatureTable) -> None:
+    """Raise `BundleError` unless encoded columns are those of the schema."""
+    schema = table.schema
+    for part in PARTS:
+        one, fields = getattr(table, part), schema.of_part(part)
+        slots = sum(field.width for field in fields if field.kind != "vector")
+        numbers = sum(field.width for field in fields if field.kind == "vector")
+        fits = one.code.dtype == torch.int32 and one.code.shape[1:] == (slots,)
+        fits &= one.vector.shape == (len(one), numbers)
+        fits &= one.value is None or one.value.shape == one.code.shape
+        fits &= all(bool(rows.isfinite().all()) for rows in (one.value, one.vector) if rows is not None)
+        if not fits or (one.code.numel() and not 0 <= int(one.code.min()) <= int(one.code.max()) < schema.n_rows):
+            raise BundleError(f"the columns of the {part} do not fit the ranker. Restore the bundle or train again.")
 
 
 def options_of(document: Mapping[str, Any], columns: Mapping[str, tuple[Column, ...]]) -> RankingOptions:

@@ -37,10 +37,10 @@ def restore(backup: Path, run: Path, data: Path, *, world: World | None = None) 
         if world.names(folder):
             raise BundleError(f"{folder} holds something already. Restore into directories that are empty or absent.")
     try:
-        sums = dict(json.loads(world.read(backup / SUMS)))
-    except (OSError, ValueError, TypeError):
+        sums = json.loads(world.read(backup / SUMS))
+    except (OSError, ValueError, RecursionError):
         sums = {}
-    if not {DATABASE, POINTER} <= sums.keys():
+    if not isinstance(sums, dict) or not {DATABASE, POINTER} <= sums.keys():
         raise BundleError(f"{backup / SUMS} is missing or names no database and no version: this is no whole backup.")
     for name, sha256 in sums.items():
         if ".." in Path(name).parts or Path(name).is_absolute():

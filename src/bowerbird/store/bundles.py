@@ -18,6 +18,7 @@ new one, and drops the one before that.
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from bowerbird.core import BundleError, RealWorld, World
+from bowerbird.store import contents
 
 FORMAT = 2
 KEEP = 3  # versions: the one that was served before, and the newest; others are removed after a publication
@@ -37,6 +38,12 @@ WAIT_S = 60.0  # for another process that publishes
 PAUSE_S = 0.05
 MANIFEST, WEIGHTS, OPTIMISER = "manifest.json", "weights.safetensors", "optimiser.safetensors"
 POINTER, LOCK = "current", "lock"
+TABLE = re.compile(r"[a-z0-9_]{1,64}\.parquet")  # no other files are read, and none elsewhere
+SHAPE: dict[str, tuple[type, ...]] = {  # what a manifest says in which type, where it says it
+    "format": (int,), "files": (dict,), "created": (int,), "seed": (int,), "log_offset": (int,), "events": (list,),
+    "config": (dict,), "schema": (dict,), "model": (str,), "origin": (str,), "parent": (str, type(None)),
+    "measured": (dict, type(None)), "training": (dict, type(None)), "versions": (dict, type(None)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,8 @@ def publish(
 
 def versions(run: Path, *, world: World | None = None) -> list[str]:
     """Return the versions that are there, oldest first."""
-    return [name for name in (world or RealWorld()).names(run / "bundles") if name.isdigit()]
+    names = (world or RealWorld()).names(run / "bundles")
+    return [name for name in names if name.isascii() and name.isdigit()]
 
 
 def next_version(run: Path, *, world: World | None = None) -> str:
@@ -132,7 +140,10 @@ def current(run: Path, *, world: World | None = None) -> str:
     world = world or RealWorld()
     if POINTER not in world.names(run):
         raise BundleError(f"{run}: this is not a run directory. Make one with: bowerbird train … --out {run}")
-    return world.read(run / POINTER).decode(errors="replace").strip()
+    try:
+        return world.read(run / POINTER).decode(errors="replace").strip()
+    except OSError as error:
+        raise BundleError(f"{run / POINTER} cannot be read: {error.strerror}. Promote a version.") from None
 
 
 def before(run: Path, version: str, *, world: World | None = None) -> str:
@@ -141,14 +152,14 @@ def before(run: Path, version: str, *, world: World | None = None) -> str:
     older = [name for name in there if name < version]
     if not older:
         raise BundleError(f"{run}: there is no version before {version} to go back to.")
-    parent = manifest_of(run, version, world=world)["parent"] if version in there else None
+    parent = manifest_of(run, version, world=world).get("parent") if version in there else None
     return str(parent) if parent in older else older[-1]
 
 
 def point(run: Path, version: str, *, world: World | None = None) -> None:
     """Make a version the current one: what publication, promotion and rollback come down to."""
     world = world or RealWorld()
-    if version not in world.names(run / "bundles"):
+    if version not in versions(run, world=world):
         raise BundleError(f"{run}: there is no version {version}.")
     scratch = run / f".{POINTER}.part"
     world.write(scratch, version.encode())
@@ -165,12 +176,9 @@ def read(run: Path, *, version: str | None = None, moments: bool = False, world:
     manifest = _manifest(folder, world)
     wanted = {name: sha256 for name, sha256 in manifest["files"].items() if moments or name != OPTIMISER}
     data = {name: _checked(folder, name, sha256, world) for name, sha256 in wanted.items()}
-    try:
-        tensors, kept = load(data.pop(WEIGHTS)), data.pop(OPTIMISER, None)
-        learnt = {} if kept is None else load(kept)
-        tables = {name.removesuffix(".parquet"): pl.read_parquet(io.BytesIO(one)) for name, one in data.items()}
-    except (SafetensorError, pl.exceptions.PolarsError, KeyError) as error:
-        raise BundleError(f"{folder}: {error}") from None
+    tensors, kept = contents.arrays(data.pop(WEIGHTS), folder / WEIGHTS), data.pop(OPTIMISER, None)
+    learnt = {} if kept is None else contents.arrays(kept, folder / OPTIMISER)
+    tables = {name.removesuffix(".parquet"): contents.table(one, folder / name) for name, one in data.items()}
     bundle = Bundle(folder.name, manifest, tensors, tables, learnt)
     return bundle if manifest["format"] == FORMAT else MIGRATIONS[manifest["format"]](bundle)
 
@@ -190,9 +198,13 @@ def _folder(run: Path, version: str | None, world: World) -> Path:
     """Return where a version lies, the current one where none is named."""
     if version is None:
         version = current(run, world=world)
-    if version not in world.names(run / "bundles"):
-        raise BundleError(f"{run}: version {version} is gone. Point to another one of {world.names(run / 'bundles')}.")
-    return run / "bundles" / version
+    there = versions(run, world=world)
+    if version not in there:
+        raise BundleError(f"{run}: version {version[:80]} is gone. Point to another one of {there}.")
+    folder = run / "bundles" / version
+    if folder.is_symlink():
+        raise BundleError(f"{folder} is a link. Put the version itself in its place.")
+    return folder
 
 
 def _manifest(folder: Path, world: World) -> dict[str, Any]:
@@ -202,13 +214,14 @@ def _manifest(folder: Path, world: World) -> dict[str, Any]:
         manifest = json.loads(data)
         same = _text(manifest) == data  # a digest of what was parsed does not see spaces
         written = manifest.pop("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
         raise BundleError(f"{folder / MANIFEST} cannot be read. {mend}") from None
     if not same or _digest(manifest) != written:
         raise BundleError(f"{folder / MANIFEST} was changed after it was written. {mend}")
+    _check(manifest, folder)
     if manifest["format"] not in (FORMAT, *MIGRATIONS):
         reads = " and ".join(map(str, sorted((FORMAT, *MIGRATIONS))))
-        writer = manifest.get("versions", {}).get("bowerbird")
+        writer = (manifest.get("versions") or {}).get("bowerbird")
         mend = f'Read it with: pip install "bowerbird=={writer}"' if writer else "Read it with the one that wrote it"
         raise BundleError(
             f"{folder}: the bundle has format {manifest['format']}; this bowerbird reads {reads}. "
@@ -217,11 +230,29 @@ def _manifest(folder: Path, world: World) -> dict[str, Any]:
     return dict(manifest)
 
 
+def _check(manifest: dict[str, Any], folder: Path) -> None:
+    """Raise `BundleError` unless a manifest is one, and names only files that a bundle has."""
+    for key, kinds in SHAPE.items():
+        if key not in manifest and key in ("format", "files"):
+            raise BundleError(f"{folder / MANIFEST} says nothing of {key}. Restore it from a backup or train again.")
+        if key in manifest and type(manifest[key]) not in kinds:
+            kind = type(manifest[key]).__name__
+            raise BundleError(f"{folder / MANIFEST}: {key} is of type {kind}. Restore it from a backup or train again.")
+    strange = [name for name in manifest["files"] if name not in (WEIGHTS, OPTIMISER) and not TABLE.fullmatch(name)]
+    if strange or WEIGHTS not in manifest["files"]:
+        what = f"names {strange[0][:80]!r}, which no bundle has" if strange else f"names no {WEIGHTS}"
+        raise BundleError(f"{folder / MANIFEST} {what}. Restore it from a backup or train again.")
+
+
 def _checked(folder: Path, name: str, sha256: str, world: World) -> bytes:
     try:
         data = world.read(folder / name)
-    except OSError:
+    except FileNotFoundError:
         raise BundleError(f"{folder / name} is missing. Restore it from a backup or train again.") from None
+    except (OSError, MemoryError) as error:
+        raise BundleError(
+            f"{folder / name} cannot be read ({error}). Restore it from a backup or train again."
+        ) from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BundleError(f"{folder / name} was changed after it was written. Restore it or train again.")
     return data

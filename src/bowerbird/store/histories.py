@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from bowerbird.core import BundleError, RealWorld, World
+from bowerbird.store import contents
 
 FOLDER, FILE, SUMS = "histories", "histories.parquet", "histories.sha256"
 
@@ -45,13 +46,17 @@ def recall(run: Path, version: str, *, world: World | None = None) -> pl.DataFra
     shared = version not in world.names(run / FOLDER) and FILE in world.names(run)
     folder = run if shared else run / FOLDER / version
     try:
+        if folder.is_symlink():
+            raise BundleError(f"{folder} is a link. Put the histories themselves in its place.")
         data, sums = world.read(folder / FILE), world.read(folder / SUMS)
     except FileNotFoundError as error:
         name = Path(error.filename or FILE).name
         raise BundleError(f"{folder / name} is missing: nobody's past is known. Restore it or train again.") from None
+    except (OSError, MemoryError) as error:
+        raise BundleError(f"{folder / FILE} cannot be read ({error}). Restore it or train again.") from None
     if hashlib.sha256(data).hexdigest().encode() not in sums.split():
         raise BundleError(f"{folder / FILE} was changed after it was written. Restore it or train again.")
-    return pl.read_parquet(io.BytesIO(data))
+    return contents.table(data, folder / FILE)
 
 
 def prune(run: Path, versions: Sequence[str], *, world: World | None = None) -> None:

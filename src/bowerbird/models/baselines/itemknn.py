@@ -50,6 +50,7 @@ class ItemKNN(nn.Module):
 
     neighbour: Tensor
     similarity: Tensor
+    item_rows = ("neighbour",)  # weights that are rows of items
 
     def __init__(self, config: ItemKNNConfig, schema: Schema) -> None:
         super().__init__()

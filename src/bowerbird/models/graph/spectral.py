@@ -60,6 +60,7 @@ class Spectral(nn.Module):
     linear: Tensor
     vectors: Tensor
     degree: Tensor
+    item_rows = ("neighbour",)  # weights that are rows of items
 
     def __init__(self, config: SpectralConfig, schema: Schema) -> None:
         super().__init__()
