@@ -122,6 +122,12 @@ def test_an_overloaded_server_sheds_but_says_that_it_lives(clock: Clock) -> None
 
 async def _ask(gate: Gate, path: str) -> tuple[int, dict[str, str]]:
     """Return status and headers of one request."""
+    status, headers, _ = await _told(gate, path)
+    return status, headers
+
+
+async def _told(gate: Gate, path: str) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of one request."""
     told: list[Message] = []
 
     async def receive() -> Message:
@@ -135,7 +141,8 @@ async def _ask(gate: Gate, path: str) -> tuple[int, dict[str, str]]:
         "headers": [(b"host", b"localhost")],
     }  # fmt: skip
     await gate(scope, receive, send)
-    return told[0]["status"], {name.decode(): value.decode() for name, value in told[0]["headers"]}
+    headers = {name.decode(): value.decode() for name, value in told[0]["headers"]}
+    return told[0]["status"], headers, told[1]["body"]
 
 
 def test_the_log_of_requests_names_routes_and_nobody(reader: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -302,3 +309,15 @@ def test_whoever_is_told_that_the_server_failed_is_told_that_the_connection_ends
 
     _, headers = asyncio.run(_ask(Gate(failed, world=clock, metrics=Metrics()), "/v1/status"))
     assert headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("path", ["/v1/status", '/v1/items/ü"%b\\'])
+def test_a_server_that_has_enough_to_do_refuses_like_any_other(clock: Clock, path: str) -> None:
+    gate = Gate(echo, world=clock, metrics=Metrics())
+    gate.inside = MOST_AT_ONCE
+    status, headers, body = asyncio.run(_told(gate, path))
+    document = json.loads(body)
+    assert (status, document["status"], document["code"]) == (503, 503, "overloaded")
+    assert (document["instance"], document["request_id"]) == (path, headers["x-request-id"])
+    assert headers["content-length"] == str(len(body))
+    assert 'route="none",status="503"' in gate.metrics.text().decode()

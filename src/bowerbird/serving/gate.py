@@ -30,6 +30,7 @@ BODY_S = 30.0  # in which a body must be there
 LONG, MOST_LONG = 64 * 1024, 16  # bodies of more bytes that are being read at once; small ones are not counted
 MOST_AT_ONCE = 64  # requests; beyond them one more is refused rather than kept waiting
 BREATHS = 16  # turns of the event loop between two requests that wait: in each, uvloop takes in one connection
+FULL = f"{MOST_AT_ONCE} requests are being answered. Try again in a moment."
 UNHURRIED = ("/healthz", "/readyz", "/metrics")  # answered however busy the server is
 EVERYWHERE = (400, 403, 408, 413, 414, 429, 431, 500, 503)  # statuses that any route may answer with
 
@@ -49,6 +50,9 @@ class Gate:
         self.inside = 0  # requests that are being answered
         self.long = 0  # long bodies that are being read
         self.turns = Turns()
+        full = problem(503, "overloaded", FULL, path="\0", request_id="\1")
+        self._full = bytes(full.body).replace(rb"\u0000", b"%b").replace(rb"\u0001", b"%b")
+        self._full_headers = [one for one in full.raw_headers if one[0] not in (b"content-length", b"x-request-id")]
         self.closing = False  # set when the server is asked to stop: what is inside ends, nothing new comes in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,6 +65,9 @@ class Gate:
         scope.setdefault("state", {})["request_id"] = request_id
         visit = _Visit(self, request_id, receive, send, hurried=path not in UNHURRIED)
         try:
+            if self.inside >= MOST_AT_ONCE and visit.hurried:
+                await self._refuse(path, request_id, visit.send)
+                return
             if self._admit(scope):
                 await visit.enter()
             if self.shortcut is not None and scope["method"] == "GET":
@@ -98,12 +105,16 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > LONGEST_BODY:
             raise _too_large()
-        if scope["path"] not in UNHURRIED:
-            if self.closing:
-                raise Refusal(503, "closing", "The server is being stopped. Try again in a moment.")
-            if self.inside >= MOST_AT_ONCE:
-                raise _overloaded()
+        if self.closing and scope["path"] not in UNHURRIED:
+            raise Refusal(503, "closing", "The server is being stopped. Try again in a moment.")
         return int(length) == 0 and b"transfer-encoding" not in headers
+
+    async def _refuse(self, path: str, request_id: str, send: Send) -> None:
+        """Say that the server has enough to do: to say so must cost as little as can be."""
+        body = self._full % (json.dumps(path)[1:-1].encode(), request_id.encode())
+        headers = [*self._full_headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route: Any = scope.get("route")
@@ -227,7 +238,7 @@ def _is_utf8(quoted: bytes) -> bool:
 
 
 def _overloaded() -> Refusal:
-    return Refusal(503, "overloaded", f"{MOST_AT_ONCE} requests are being answered. Try again in a moment.")
+    return Refusal(503, "overloaded", FULL)
 
 
 def _too_large() -> Refusal:

@@ -18,6 +18,7 @@ class Metrics:
         def counter(name: str, says: str, *labels: str) -> Counter:
             return Counter(f"bowerbird_{name}", says, labels, registry=self.registry)
 
+        self._known: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}  # to look labels up costs as much again
         self._requests = counter("requests", "Requests answered.", "method", "route", "status")
         self._seconds = Histogram(
             "bowerbird_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS, registry=self.registry
@@ -31,8 +32,12 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        labels = (method if method in METHODS else "other", route, str(status))
+        if labels not in self._known:
+            self._known[labels] = self._requests.labels(*labels), self._seconds.labels(route)
+        count, clock = self._known[labels]
+        count.inc()
+        clock.observe(seconds)
 
     def slate(self, timings_ms: Mapping[str, float], fallback: Iterable[str]) -> None:
         """Count the time of each stage of a slate, and the steps that made it less than the whole pipeline's."""
