@@ -221,6 +221,23 @@ def test_boards_follow_events(engine: Engine) -> None:
     assert ids(engine.board("popular", 1, None, "r")) != ["i19"]
 
 
+@pytest.mark.parametrize("years", [-25, 3])
+def test_what_trends_recovers_from_a_clock_that_was_wrong(
+    years: int, start: Start, clock: Clock, neighbours: Recommender
+) -> None:
+    clock.at = NOW + years * 365 * 86_400
+    engine = start(neighbours)
+    do(engine, *(event(n, "i19", user_id=f"new{n}", time=clock.at) for n in range(9)))
+    engine.tend()
+    clock.at = NOW
+    do(engine, *(event(f"right{n}", "i18", user_id=f"new{n}") for n in range(30)))
+    engine.tend()
+    for again in (engine, start(neighbours, follow=True)):
+        board = again.board("trending", 2, None, "r")
+        assert ids(board)[0] == "i18"
+        assert np.isfinite([one["score"] for one in board["items"]]).all()
+
+
 def test_an_item_that_nobody_chooses_any_more_leaves_the_boards(engine: Engine) -> None:
     engine.catalogue.put("item", "new", {})
     engine.tend()

@@ -34,11 +34,27 @@ def test_many_choices_count_as_they_do_one_by_one() -> None:
 def test_a_choice_that_is_years_from_when_counting_began_is_a_number(years: int) -> None:
     """A clock that was wrong when the server started: 2 to the power of the days between was too large."""
     when = ZERO + years * 365 * DAY
-    one, many = Tally(2, ZERO), Tally(2, ZERO)
+    one, many = Tally(3, ZERO), Tally(3, ZERO)
+    for tally in (one, many):
+        tally.add(0, "a", 1.0, ZERO)
+        tally.add(-1, "new", 1.0, ZERO)
     one.add(1, "b", 1.0, when)
     many.add_all(["b"], np.array([1]), np.array([1.0]), np.array([when]))
     for tally in (one, many):
-        assert np.isfinite(tally.hot).all()
-        assert tally.chosen.tolist() == [0.0, 1.0]
+        scores = tally.hot.astype(np.float32)
+        assert np.isfinite(scores).all()
+        assert scores.argmax() == (1 if years > 0 else 0)
+        assert tally.chosen.tolist() == [1.0, 1.0, 0.0]
+        assert tally.waiting["new"] == (1.0, tally.hot[0])
         tally.add(1, "b", -1.0, when)
-        assert tally.hot.tolist() == [0.0, 0.0]
+        assert tally.hot[1] == 0.0
+
+
+def test_what_is_trending_fades_for_longer_than_a_number_can_grow() -> None:
+    """A server that took no new version for 128 days had scores that were no numbers."""
+    tally = Tally(2, ZERO)
+    for day in range(400):
+        tally.add(0, "a", 1.0, ZERO + day * DAY)
+    tally.add(1, "b", 1.75, ZERO + 399 * DAY)
+    assert tally.hot[0] / tally.hot[1] == pytest.approx(2 / 1.75)
+    assert 0 < tally.hot.max() < 1e10

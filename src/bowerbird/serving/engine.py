@@ -44,7 +44,7 @@ from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.questions import allowed_of, asked_of, body_of, explain, known_rows, slate_of
-from bowerbird.serving.view import NEVER, PUBLISHED, Tally, View, item_table
+from bowerbird.serving.view import HALF_LIFE_S, NEVER, PUBLISHED, Tally, View, item_table
 from bowerbird.store import bundles
 from bowerbird.store.answers import Answers
 from bowerbird.store.catalogue import Catalogue, Kind, Row, Stored
@@ -237,7 +237,7 @@ class Engine:
         kind = next((kind for kind in view.kinds if kind.name == event.event), None)
         if event.item_id is not None and kind is not None and kind.sign == "positive":
             row, weight = view.row(event.item_id), sign * kind.weight * event.weight
-            view.tally.add(row, event.item_id, weight, event.time)
+            view.tally.add(row, event.item_id, weight, min(event.time, self.world.now()))
 
     def _count_all(self, view: View, some: Stretch) -> None:
         """Count events as `_count` does one."""
@@ -245,7 +245,8 @@ class Engine:
         good = some.where([event in worth for event in some.event])
         good = good.where([item_id is not None for item_id in good.item_id])
         weight = np.array([worth[event] for event in good.event]) * np.array(good.weight)
-        view.tally.add_all(good.item_id, view.rows_of(good.item_id), weight, np.array(good.time))
+        times = np.minimum(np.array(good.time), self.world.now())  # later ones were noted under a clock that was wrong
+        view.tally.add_all(good.item_id, view.rows_of(good.item_id), weight, times)
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -630,7 +631,8 @@ class Engine:
         self.look()
         with self._changing:
             self._follow_run()
-            if self.schemas.current.number != self.view.declared.number:
+            back = self.world.now() < self.view.tally.zero - HALF_LIFE_S  # the clock was wrong when these were counted
+            if back or self.schemas.current.number != self.view.declared.number:
                 self._recount()
             if self.catalogue.last > self.view.followed:
                 self._renew()

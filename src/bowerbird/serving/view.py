@@ -30,13 +30,14 @@ PUBLISHED = "published_at"  # the property that says since when an item is there
 NEVER = np.iinfo(np.int64).max
 TINY = 1e-9  # what is left of a count by rounding, when all of it was taken back
 HALF_LIFE_S = 86_400.0  # in which a choice loses half of its say in what is trending
-MOST_LIVES = 900.0  # half-lives that a choice may be ahead: 2 to the power of 1,024 is no number
+MOST_LIVES = 30.0  # half-lives that a choice may be ahead of zero: 2 to the power of 128 is no score
 
 
 class Tally:
     """How often items were chosen, and how recently: what popular and trending are made of.
 
     A choice at time t counts 2^((t − zero) / half-life), which orders items like counts that fade, at any later time.
+    Zero moves on with the choices.
     """
 
     def __init__(self, n_items: int, zero: int) -> None:
@@ -46,7 +47,8 @@ class Tally:
 
     def add(self, row: int, item_id: Any, weight: float, time: int) -> None:
         """Count one choice of an item, whose row may be −1; a negative weight takes one back."""
-        hot = weight * 2.0 ** min((time - self.zero) / HALF_LIFE_S, MOST_LIVES)
+        self._move_zero(time)
+        hot = weight * 2.0 ** ((time - self.zero) / HALF_LIFE_S)
         if row < 0:
             before = self.waiting.get(str(item_id), (0.0, 0.0))
             self.waiting[str(item_id)] = before[0] + weight, before[1] + hot
@@ -59,13 +61,21 @@ class Tally:
         """Count many choices as `add` does one."""
         if not len(rows):
             return
-        hot = weights * np.exp2(np.minimum((times - self.zero) / HALF_LIFE_S, MOST_LIVES))
+        self._move_zero(int(times.max()))
+        hot = weights * np.exp2((times - self.zero) / HALF_LIFE_S)
         known = rows >= 0
         np.add.at(self.chosen, rows[known], weights[known])
         np.add.at(self.hot, rows[known], hot[known])
         for place in np.flatnonzero(~known).tolist():
             self.add(-1, item_ids[place], float(weights[place]), int(times[place]))
         self.changed = True
+
+    def _move_zero(self, time: int) -> None:
+        """Let zero be the time of a choice that is far ahead of it: years, where a clock was wrong."""
+        if time - self.zero > MOST_LIVES * HALF_LIFE_S:
+            faded = 2.0 ** ((self.zero - time) / HALF_LIFE_S)
+            self.zero, self.hot = time, self.hot * faded
+            self.waiting = {item_id: (chosen, hot * faded) for item_id, (chosen, hot) in self.waiting.items()}
 
     def add_past(self, past: Interactions, people: np.ndarray) -> None:
         """Count who chose what before: people (K,) where it is about how often, events where about how recently."""
