@@ -160,6 +160,15 @@ def test_a_comparison_with_an_empty_value_is_false_and_its_opposite_true(text: s
     assert picked(f"not ({text}) and item.item_id == 'c'") == "c"
 
 
+def test_a_number_divided_by_itself_is_one() -> None:
+    numbers = np.arange(1.0, 201.0)
+    items = pl.DataFrame({"item_id": numbers, "x": numbers})
+    for number in range(1, 201):
+        assert filters.parse(f"item.x / {number} == 1").mask(items, now=NOW).tolist() == (numbers == number).tolist()
+    tiny = filters.parse("item.x / -5e-324 == 0").mask(pl.DataFrame({"item_id": [0, 1], "x": [0.0, 1.0]}), now=NOW)
+    assert tiny.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("text", ["< 1", "> 1", "== 1", "!= 1", "in [1]"])
 @pytest.mark.parametrize(
     "value", ["1 / 0", "item.price / 0", "item.price / (item.rate - item.rate)", "1 / (1 / 0)", "0 / 0", "item.void"]

@@ -119,7 +119,8 @@ def computed(sign: str, left: Node, right: Node, scope: Scope) -> Value:
             raise RequestError(f"{side}, and {sign} computes with numbers and moments.")
     first, second = (side.expr.cast(pl.Float64) for side in sides)
     if sign == "/":
-        second = second.replace(0.0, None)
+        # Polars multiplies by the inverse of a single number, and 49 * (1 / 49) is not 1: make it a column
+        second = second.replace(0.0, None) + 0.0 * pl.int_range(pl.len())
     said = f"{sides[0].said} {sign} {sides[1].said}"
     # `replace` takes its operand once; `fill_nan` takes it three times, which is 3^n for n of them in one another
     return Value(COMPUTE[sign](first, second).replace(math.nan, None), "number", said)
