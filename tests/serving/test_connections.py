@@ -122,10 +122,20 @@ def test_some_requests_ahead_are_answered_in_their_order(port: int) -> None:
         assert rest(client).count(b"200 OK") == MOST_AHEAD
 
 
-def test_too_many_requests_ahead_end_the_connection(port: int) -> None:
+def test_too_many_requests_ahead_end_the_connection(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("ERROR", "uvicorn.error")
     with connected(port) as client:
         client.sendall((GET % 1) * 10 * MOST_AHEAD)
         assert rest(client).count(b"200 OK") <= MOST_AHEAD
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_what_is_no_http_behind_a_request_ends_both_quietly(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("ERROR", "uvicorn.error")
+    with connected(port) as client:
+        client.sendall((GET % 1) + b"\x16\x03\x01")
+        assert b"400 Bad Request" in rest(client)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_a_connection_goes_on_between_requests(port: int) -> None:

@@ -170,3 +170,10 @@ def test_an_event_whose_id_holds_a_slash_can_be_taken_back(client: TestClient) -
     client.post("/v1/events", json={"events": [like(1) | {"event_id": "a/b"}]})
     assert client.delete("/v1/events/a%2Fb").status_code == 204
     assert client.get("/v1/events").json()["events"] == []
+
+
+def test_an_event_has_an_id_as_everything_else_has(client: TestClient) -> None:
+    told = client.post("/v1/events", json={"events": [like(1) | {"event_id": "a\nb"}]}).json()
+    assert told["rejected"][0]["pointer"] == "/event_id"
+    twice = [like(1) | {"event_id": name} for name in ("caf\u00e9", "cafe\u0301")]
+    assert client.post("/v1/events", json={"events": twice}).json()["duplicates"] == 1

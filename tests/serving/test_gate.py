@@ -62,13 +62,15 @@ def test_this_machine_is_answered_under_all_its_names(reader: TestClient, host: 
     assert reader.get("/healthz", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "localhost.:80"])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "localhost.:80",
+                                  "127.0.0.1:80@evil.example", "127.0.0.1:x", "::1", "[::1"])  # fmt: skip
 def test_other_names_are_refused(reader: TestClient, host: str) -> None:
     answer = reader.get("/v1/status", headers={"host": host})
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign_host")
 
 
-@pytest.mark.parametrize("path", ["/v1/items/%ff", "/v1/items/%ed%a0%80", "/v1/items?after=%c0%af", "/healthz?x=%80"])
+@pytest.mark.parametrize("path", ["/v1/items/%ff", "/v1/items/%ed%a0%80", "/v1/items?after=%c0%af", "/healthz?x=%80",
+                                  "/v1/items/a%0a", "/v1/items/a%0ab"])  # fmt: skip
 def test_what_is_no_text_is_refused_rather_than_read_as_another(reader: TestClient, path: str) -> None:
     answer = reader.get(path)
     assert (answer.status_code, answer.json()["code"]) == (400, "no_text")
@@ -321,3 +323,25 @@ def test_a_server_that_has_enough_to_do_refuses_like_any_other(clock: Clock, pat
     assert (document["instance"], document["request_id"]) == (path, headers["x-request-id"])
     assert headers["content-length"] == str(len(body))
     assert 'route="none",status="503"' in gate.metrics.text().decode()
+
+
+def test_a_body_that_breaks_off_is_nobodys_failure(reader: TestClient) -> None:
+    coming = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    for path in ("/v1/recommendations", "/v1/items/x"):
+        scope = {
+            "type": "http", "method": "POST" if path.endswith("s") else "PUT", "path": path, "raw_path": path.encode(),
+            "query_string": b"", "headers": [(b"host", b"localhost"), (b"content-length", b"9"),
+                                             (b"content-type", b"application/json")],
+        }  # fmt: skip
+        coming = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+        asyncio.run(reader.app(scope, receive, send))
+        assert told[-2]["status"] == 400
+        assert json.loads(told[-1]["body"])["code"] == "cut_off"

@@ -224,7 +224,7 @@ class WhyBody(BaseModel):
 class EventBody(Strict):
     """Something that somebody did."""
 
-    event_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES)]
+    event_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(clean)]
     event: Annotated[str, Field(min_length=1, max_length=64)]
     item_id: Id
     user_id: Id | None = None

@@ -65,6 +65,13 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._await_reading()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, and end the connection: what was asked before it is answered no more."""
+        for cycle in filter(None, [self.cycle, *(one for one, _ in self.pipeline)]):
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().send_400_response(msg)
+
     def timeout_keep_alive_handler(self) -> None:
         """End a connection at rest."""
         super().timeout_keep_alive_handler()

@@ -10,6 +10,7 @@ or reads slowly takes the place of nobody.
 import asyncio
 import json
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,8 @@ from bowerbird.core import World
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.problems import Refusal, problem
 
-HOSTS = ("127.0.0.1", "localhost", "::1")  # a name of another site that leads here is a trick on the browser
+HOSTS = ("127.0.0.1", "localhost", "[::1]")  # a name of another site that leads here is a trick on the browser
+PORT = re.compile(r":[0-9]*\Z")
 LONGEST_BODY = 16 * 1024 * 1024
 LONGEST_PATH, LONGEST_HEADERS = 8 * 1024, 32 * 1024
 BODY_S = 30.0  # in which a body must be there
@@ -92,14 +94,12 @@ class Gate:
         headers = dict(scope["headers"])
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise Refusal(400, "two_hosts", "A request has one Host.")
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        host = (host if host.endswith("]") else host.rsplit(":", 1)[0]).strip("[]")
-        if not self.any_host and host not in HOSTS:
+        if not self.any_host and PORT.sub("", headers.get(b"host", b"").decode("latin-1").lower()) not in HOSTS:
             raise Refusal(403, "foreign_host", f"This server answers to {', '.join(HOSTS)} only.")
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_PATH:
             raise Refusal(414, "too_long", f"A path with its query may have {LONGEST_PATH:,} bytes.")
-        if not _is_utf8(scope["raw_path"] + scope["query_string"]):
-            raise Refusal(400, "no_text", "Path and query are percent-encoded UTF-8.")
+        if not _is_utf8(scope["raw_path"] + scope["query_string"]) or "\n" in scope["path"]:  # one would get lost
+            raise Refusal(400, "no_text", "Path and query are percent-encoded UTF-8, without line ends in the path.")
         if sum(len(name) + len(value) for name, value in scope["headers"]) > LONGEST_HEADERS:
             raise Refusal(431, "headers_too_large", f"Headers may have {LONGEST_HEADERS:,} bytes together.")
         length = headers.get(b"content-length", b"0")
@@ -198,6 +198,8 @@ class _Visit:
         except TimeoutError:
             said = f"The body was not there within {BODY_S:g} s."
             raise Refusal(408, "slow_body", said, headers={"Connection": "close"}) from None
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "cut_off", "The body ended before it was there whole.")
         self._size += len(message.get("body", b""))
         if self._size > LONGEST_BODY:
             raise _too_large()
