@@ -166,3 +166,23 @@ def test_what_came_first_is_bounded_taken_back_and_forgotten_too(tmp_path: Path)
     people.forget("uv")
     assert people.deeds("uv") == []
     assert len(people) == 1
+
+
+def test_what_comes_late_pushes_nothing_out_that_was_done_after_it(tmp_path: Path) -> None:
+    done = [likes(str(n), str(n), user_id="u", time=n) for n in range(LATEST + 5)]
+    late = [*done[5:], *done[:5]]
+    people = People(0)
+    for offset, one in enumerate(late):
+        people.apply(offset, one)
+    read, merged = People(0), People(0)
+    with closing(Database(tmp_path)) as database:
+        log = SqliteLog(database)
+        log.append(late)
+        read.take_in(log.stretches(0, log.end))
+    for offset, one in enumerate(late[: LATEST // 2]):
+        merged.apply(offset, one)
+    for offset, one in enumerate(late[LATEST // 2 :], LATEST // 2):
+        merged.apply(offset, likes(one.event_id, str(one.item_id), session_id="s", time=one.time))
+    merged.merge("s", "u")
+    for found in (people, read, merged):
+        assert [deed.time for deed in found.deeds("uu")] == list(range(5, LATEST + 5))

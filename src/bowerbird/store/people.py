@@ -7,6 +7,7 @@ What the log held at first stays in columns, which takes a quarter of the time; 
 import json
 from collections import deque
 from collections.abc import Iterable
+from operator import attrgetter
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import polars as pl
 from bowerbird.core.ids import Ids, encode
 from bowerbird.store.log import MERGE, SLATE, LogEvent, Stretch
 
-LATEST = 200  # events kept of each person
+LATEST = 200  # events kept of each person, the last by their own times, whenever they came
 
 
 class Deed(NamedTuple):
@@ -27,6 +28,9 @@ class Deed(NamedTuple):
     item_id: Any
     weight: float
     time: int
+
+
+_TIME, _TIME_AND_OFFSET = attrgetter("time"), attrgetter("time", "offset")
 
 
 def key_of(user_id: Any, session_id: Any = None) -> str | None:
@@ -66,7 +70,9 @@ class _Columns:
         """Return the latest deeds of a person in the order of the log."""
         if (person := self.people.row(key)) < 0:
             return []
-        rows = self._row[self._ends[person] : self._ends[person + 1]][-LATEST:]
+        rows = self._row[self._ends[person] : self._ends[person + 1]]
+        if len(rows) > LATEST:
+            rows = np.sort(rows[np.argsort(self._numbers[0][2, rows], kind="stable")[-LATEST:]])
         told = zip(rows.tolist(), self._numbers[0][:, rows].T.tolist(), strict=True)
         return [Deed(int(n), self._event[row], self._item[row], weight, int(time)) for row, (n, weight, time) in told]
 
@@ -96,7 +102,7 @@ class People:
                 first.add(kept)
             else:
                 for key, *deed in zip(kept.who, *kept[:5], strict=True):
-                    self._mine(str(key)).append(Deed(*deed))
+                    self._add(str(key), Deed(*deed))
             self.end = some.offset[-1] + 1
         if first is not None:
             first.file({session: users[0] for session, users in self._merged.items()})
@@ -125,7 +131,7 @@ class People:
         elif event.event == SLATE and key is not None:
             self._shown.setdefault(key, deque(maxlen=LATEST)).extend((event.time, item) for item in shown)
         elif event.item_id is not None and key is not None:
-            self._mine(key).append(Deed(offset, event.event, event.item_id, event.weight, event.time))
+            self._add(key, Deed(offset, event.event, event.item_id, event.weight, event.time))
         self.end = offset + 1
 
     def key(self, user_id: Any, session_id: Any = None) -> str | None:
@@ -164,8 +170,8 @@ class People:
     def _merge(self, session: str, user: str) -> None:
         self._merged.setdefault(session, []).append(user)
         if came := self._known(session):
-            both = sorted([*came, *self._known(user)], key=lambda deed: deed.offset)
-            self._deeds[user] = deque(both, LATEST)
+            both = sorted([*came, *self._known(user)], key=_TIME_AND_OFFSET)[-LATEST:]
+            self._deeds[user] = deque(sorted(both))  # by offset
         self._leave(session)
         seen = [*self._shown.pop(session, ()), *self._shown.get(user, ())]
         if seen:
@@ -181,12 +187,19 @@ class People:
     def _mine(self, key: str) -> deque[Deed]:
         """Return where somebody's deeds are added and taken away."""
         if key not in self._deeds:
-            self._deeds[key] = deque(self._known(key), LATEST)
+            self._deeds[key] = deque(self._known(key))
         return self._deeds[key]
+
+    def _add(self, key: str, deed: Deed) -> None:
+        """Add a deed to somebody's, and let the oldest go where they are too many."""
+        mine = self._mine(key)
+        mine.append(deed)
+        if len(mine) > LATEST:
+            mine.remove(min(mine, key=_TIME))  # of one moment, the first in the log
 
     def _leave(self, key: str) -> None:
         """Let somebody have no deeds."""
         if self._first is not None and self._first.people.row(key) >= 0:
-            self._deeds[key] = deque(maxlen=LATEST)
+            self._deeds[key] = deque()
         else:
             self._deeds.pop(key, None)
