@@ -531,3 +531,14 @@ def test_pins_hold_and_scores_stay_finite(start: Start, neighbours: Recommender)
     body = ask(start(neighbours, scenarios={"page": page}), user_id="u2", scenario="page")
     assert ids(body)[1] == "i19"
     assert np.isfinite([one["score"] for one in body["items"]]).all()
+
+
+def test_an_item_whose_choices_were_taken_back_is_trending_no_more(engine: Engine) -> None:
+    engine.catalogue.put("item", "new", {})
+    engine.tend()
+    for number, weight in enumerate((0.1, 0.2, 0.3)):
+        do(engine, event(number, "new", user_id="u0", weight=weight, time=NOW - 1000 * number))
+    row = engine.view.row("new")
+    for number in (1, 0, 2):
+        engine.retract(f"e{number}")
+    assert (engine.view.tally.chosen[row], engine.view.tally.hot[row]) == (0, 0)

@@ -51,10 +51,10 @@ class Tally:
         hot = weight * 2.0 ** ((time - self.zero) / HALF_LIFE_S)
         if row < 0:
             before = self.waiting.get(str(item_id), (0.0, 0.0))
-            self.waiting[str(item_id)] = before[0] + weight, before[1] + hot
+            self.waiting[str(item_id)] = _sum(before[0], weight), _sum(before[1], hot)
             return
-        self.chosen[row] += weight
-        self.hot[row] += hot
+        self.chosen[row] = _sum(self.chosen[row], weight)
+        self.hot[row] = _sum(self.hot[row], hot)
         self.changed = True
 
     def add_all(self, item_ids: Sequence[Any], rows: np.ndarray, weights: np.ndarray, times: np.ndarray) -> None:
@@ -103,6 +103,12 @@ class Tally:
         popular, trending = np.argsort(-self.chosen, kind="stable"), np.argsort(-self.hot, kind="stable")
         there = self.chosen > TINY
         return popular[there[popular]], trending[there[trending] & (self.hot[trending] > 0)]
+
+
+def _sum(before: float, more: float) -> float:
+    """Return a sum, 0 where it is what rounding left of something that was taken back."""
+    found = before + more
+    return 0.0 if more < 0 and abs(found) < TINY * -more else found
 
 
 @dataclass(frozen=True)
