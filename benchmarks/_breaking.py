@@ -201,6 +201,11 @@ def main(
     return 1 if wrong else 0
 
 
+def total(figure: str) -> Callable[[list[dict[str, Any]]], float]:
+    """Return what adds up a figure over the rows that have it, but for those of control runs, which are to lose."""
+    return lambda rows: sum(row["figures"].get(figure, 0) for row in rows if not row["promise"].startswith("Control"))
+
+
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print rows for people."""
     for row in rows:

@@ -12,11 +12,17 @@ import sys
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # tables are small here, and threads cost more than they bring
 
 import _breaking
+import _faults_answers
 import _faults_disk
+import _faults_machine
+import _faults_process
 import _faults_tape
+import _faults_update
 
-faults = _breaking.Stages({**_faults_disk.stages.all, **_faults_tape.stages.all})
+PARTS = (_faults_disk, _faults_tape, _faults_process, _faults_machine, _faults_update, _faults_answers)
+faults = _breaking.Stages({name: stage for part in PARTS for name, stage in part.stages.all.items()})
+SUMS = {name: _breaking.total(name) for name in ("kills", "acked", "lost")}
 
 
 if __name__ == "__main__":
-    sys.exit(_breaking.main("faults", faults, _breaking.options_of(__doc__ or "")))
+    sys.exit(_breaking.main("faults", faults, _breaking.options_of(__doc__ or ""), **SUMS))
