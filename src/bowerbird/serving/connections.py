@@ -23,6 +23,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._late: TimerHandle | None = None  # runs while a head is awaited
         self._stuck: TimerHandle | None = None  # runs while the client must read
+        self._answering: Any = None  # what came first of what is not answered yet; `cycle` is what came last
         self._head = self._unread = 0  # bytes of the head so far, and those that waited when `_stuck` was set
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -59,6 +60,10 @@ class Connection(HttpToolsProtocol):
         self._head = 0
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         """Go on with the next request; where there is none to be, what was said must still be read."""
         super().on_response_complete()
@@ -67,7 +72,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, and end the connection: what was asked before it is answered no more."""
-        for cycle in filter(None, [self.cycle, *(one for one, _ in self.pipeline)]):
+        for cycle in filter(None, [self._answering, self.cycle, *(one for one, _ in self.pipeline)]):
             cycle.disconnected = True
             cycle.message_event.set()
         super().send_400_response(msg)
