@@ -22,6 +22,7 @@ stages = Stages()
 
 WHOLE_EVERY = 20  # kills between two looks at the whole log
 DRAIN_S = 22.0  # in which a server ends that was asked to
+REFUSED_S = 30.0  # in which a command ends that finds the directory taken
 HELD = "another process has this data directory"
 DESCRIPTORS, CONNECTIONS = (64, 128), 200  # open files that a server may have, and connections to it
 CALM_S = 15.0  # in which it is as before when the connections are gone
@@ -186,7 +187,11 @@ def events_file(folder: Path) -> Path:
 
 def refused(words: list[str]) -> list[str]:
     """Return what is wrong with how a command ends that finds the directory taken."""
-    ran = subprocess.run([sys.executable, "-m", "bowerbird", *words], capture_output=True, text=True, timeout=60)
+    try:
+        command = [sys.executable, "-m", "bowerbird", *words]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=REFUSED_S)
+    except subprocess.TimeoutExpired:
+        return [f"{words[:2]} was not refused in {REFUSED_S:g} s"]
     told, faults = " ".join((ran.stdout + ran.stderr).split()), []
     if ran.returncode == 0:
         faults.append(f"{words[:2]} ended with status 0")
