@@ -28,6 +28,7 @@ from bowerbird.core import DataError
 
 ESTIMATORS = ("dm", "ipw", "snipw", "dr", "sndr", "switch", "dros", "replay")
 MODELLED = ("dm", "dr", "sndr", "switch", "dros")  # they need a model of rewards
+CONSISTENT = ("dr", "sndr", "snipw", "ipw")  # right in the long run, whatever the model of rewards
 GRID = (1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, np.inf)  # tried for λ and for τ
 BLOCK = 4_000_000  # draws held at once
 FOLDS = 3
@@ -230,16 +231,16 @@ def estimate(
 
 def candidates(model: np.ndarray | None) -> tuple[str, ...]:
     """Return among which estimators "auto" chooses."""
-    return ("snipw", "dr", "sndr", "switch", "dros", "dm") if model is not None else ("ipw", "snipw")
+    return ("snipw", "dr", "sndr", "switch", "dros", "dm") if model is not None else ("snipw", "ipw")
 
 
 def choice(found: dict[str, Estimate], drawn: dict[str, np.ndarray]) -> Estimate:
     """Return the estimate whose squared error is least, as far as the log tells.
 
-    Variance comes from resampling. Bias is the distance to dr, or to ipw without a model, which have none; of it, what
-    resampling alone explains is taken away. The interval is theirs, stretched to hold the value.
+    Variance comes from resampling. Bias is the distance to the surest of those that have none in the long run; of it,
+    what resampling alone explains is taken away. The interval is that one's, stretched to hold the value.
     """
-    anchor = "dr" if "dr" in found else "ipw"
+    anchor = min((name for name in CONSISTENT if name in drawn), key=lambda name: found[name].sd)
 
     def error(name: str) -> float:
         apart = found[name].value - found[anchor].value
