@@ -132,6 +132,30 @@ def test_a_worker_that_dies_is_replaced_and_nobody_notices(served: tuple[TestCli
     assert len(ids(ask(client, user_id="u1", k=3))) == 3
 
 
+def test_a_worker_that_hangs_is_replaced_and_nobody_waits_for_it(
+    served: tuple[TestClient, Engine, Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _, workers = served
+    until(lambda: workers.ready, "no worker became ready")
+    monkeypatch.setattr("bowerbird.serving.workers.SLATE_S", 0.3)
+    pid = workers._ready[0].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    assert len(ids(ask(client, user_id="u1", k=3))) == 3
+    until(lambda: workers.ready and workers._ready[0].process.pid != pid, "no other worker was started")
+    assert client.get("/v1/status").json()["workers"] == 1
+
+
+def test_a_version_is_promoted_though_a_worker_hangs(
+    served: tuple[TestClient, Engine, Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _, workers = served
+    until(lambda: workers.ready, "no worker became ready")
+    monkeypatch.setattr("bowerbird.serving.workers.PATIENCE_S", 0.3)
+    os.kill(workers._ready[0].process.pid, signal.SIGSTOP)
+    assert client.post("/v1/models/000002:promote").status_code == 200
+    assert ask(client, user_id="u1")["model_version"] == "000002"
+
+
 def test_without_workers_the_server_computes_slates_itself(start: Start, neighbours: Recommender) -> None:
     with TestClient(create_app(start(neighbours)), base_url=BASE) as client:
         assert ask(client, user_id="u1", k=3)["model"] == "itemknn"

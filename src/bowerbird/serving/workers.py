@@ -3,8 +3,6 @@
 That one process takes requests and alone writes. A worker follows what is committed before each slate, so that whoever
 was told of an event finds its effect, whoever answers. It is sent a line and sends back one, of a slate three: a head,
 what the log is to keep, and the body as it is. It ends when its input does.
-
-    python -m bowerbird.serving.workers < questions > answers
 """
 
 import asyncio
@@ -16,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +28,7 @@ from bowerbird.store.log import LogEvent
 LOG = logging.getLogger("bowerbird.workers")
 LONGEST_LINE = 64 * 1024 * 1024
 AGAIN_S, LONGEST_S = 1.0, 30.0  # before a worker that ended is started again: at first, and at most
-PATIENCE_S = 60.0  # for what all workers are told
+SLATE_S, PATIENCE_S = 5.0, 60.0  # for a slate, and for what all workers are told; then a worker hangs, and is ended
 MISTAKES = {kind.__name__: kind for kind in (RequestError, UnknownItemError)}  # of who asks, not ours
 
 
@@ -71,7 +70,7 @@ class Workers:
             worker = min(self._ready, key=lambda one: len(one.waiting))
             asked = {"do": "recommend", "question": question, "request_id": request_id, "previous": previous}
             try:
-                head, slate, body = await worker.ask(asked)
+                head, slate, body = await worker.ask(asked, SLATE_S)
             except WorkerGone:
                 continue
             if "mistake" in head:
@@ -89,10 +88,10 @@ class Workers:
         """Have all workers do something, and wait until they did; from any thread but the loop's."""
         if self._ready:
             told = self._told({"do": do, **what})
-            asyncio.run_coroutine_threadsafe(told, self._loop).result(PATIENCE_S)
+            asyncio.run_coroutine_threadsafe(told, self._loop).result()
 
     async def _told(self, asked: Mapping[str, Any]) -> None:
-        await asyncio.gather(*(one.ask(asked) for one in self._ready), return_exceptions=True)
+        await asyncio.gather(*(one.ask(asked, PATIENCE_S) for one in self._ready), return_exceptions=True)
 
     async def _keep_one(self) -> None:
         pause = AGAIN_S
@@ -119,11 +118,12 @@ class _Worker:
     def __init__(self, place: Mapping[str, Any]) -> None:
         self.place, self.waiting, self._asked = place, dict[int, asyncio.Future[tuple[Any, bytes, bytes]]](), 0
         self.process: asyncio.subprocess.Process | None = None
+        self._heard = 0.0  # when it answered last
 
     async def start(self) -> None:
         """Return when it can answer; raises `WorkerGone`."""
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bowerbird.serving.workers",
+            sys.executable, "-c", f"from {__name__} import main; main()",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE,
         )  # fmt: skip
         self._send(self.place)
@@ -134,18 +134,29 @@ class _Worker:
         while True:
             head = json.loads(await self._line())
             slate, body = (await self._line(), await self._line()) if "timings_ms" in head else (b"", b"")
+            self._heard = asyncio.get_running_loop().time()
             asked = self.waiting.pop(head["n"], None)
             if asked is not None and not asked.done():
                 asked.set_result((head, slate, body))
 
-    async def ask(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], bytes, bytes]:
-        """Return head, slate and body; raises `WorkerGone`."""
+    async def ask(self, asked: Mapping[str, Any], patience_s: float) -> tuple[dict[str, Any], bytes, bytes]:
+        """Return head, slate and body; raises `WorkerGone`, also where for so long nobody was answered: it is ended."""
         self._asked += 1
-        coming = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        coming: asyncio.Future[tuple[dict[str, Any], bytes, bytes]] = loop.create_future()
         self.waiting[self._asked] = coming
         self._send({"n": self._asked, **asked})
-        found: tuple[dict[str, Any], bytes, bytes] = await coming
-        return found
+        while not (await asyncio.wait([coming], timeout=patience_s))[0]:
+            if loop.time() - self._heard >= patience_s:
+                self.kill()
+                raise WorkerGone(f"it answered nobody for {patience_s:g} s")
+        return coming.result()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            self.process.kill()
 
     def end(self) -> None:
         """Let the process end, and whoever waits know."""
@@ -252,7 +263,3 @@ def main() -> None:
     os.dup2(2, 1)
     work(sys.stdin.buffer, answers)
     os._exit(0)  # threads that follow end with it
-
-
-if __name__ == "__main__":
-    main()
