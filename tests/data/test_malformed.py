@@ -148,6 +148,47 @@ CASES = {
             'PATH, column "item": 1 of 3 rows are empty (first: line 3). Fill them or drop them.',
         ),
     ),
+    "UTF-16": Case(
+        "a.csv", f"{HEADER}u1,a,{T}\n".encode("utf-16"),
+        errors=("PATH: the text is UTF-16. Convert it: iconv -f utf-16 -t utf-8 FILE.",),
+    ),
+    "carriage returns alone": Case(
+        "a.csv", f"{HEADER}u1,a,{T}\n".replace("\n", "\r"),
+        errors=(r"PATH: lines end in carriage returns alone. Convert them: tr '\r' '\n' < FILE.",),
+    ),
+    "a quote that never ends": Case(
+        "a.csv", f'{HEADER}u1,a,{T}\nu2,"b,{T}\nu3,c,{T}\n',
+        errors=(
+            "PATH: cannot be read as csv. A quote that begins on line 3 is not closed, or the text in it is too long.",
+        ),
+    ),
+    "a quote within a field": Case(
+        "a.csv", f'{HEADER}u1,a,{T}\nu2,"b"c,{T}\n',
+        errors=(
+            "PATH: cannot be read as csv. Line 3 has a quote that neither begins nor ends a field. Write two for one.",
+        ),
+    ),
+    "a time of 2^63": Case(
+        "a.csv", f"{HEADER}u1,a,0\nu2,b,{2**63}\n",
+        errors=('PATH, column "time": 1 of 2 rows are not times after 1970 (first: line 3). Mend or drop them.',),
+    ),
+    "a weight of 1e39": Case(
+        "a.csv", "user,item,weight\nu1,a,1\nu2,b,1e39\n",
+        errors=(
+            'PATH, column "weight": 1 of 2 rows are not numbers of 0 or more (first: line 3). Mend or drop them.',
+        ),
+    ),
+    "10,001 columns": Case(
+        "a.csv", "user,item" + ",c" * 9_999 + "\n1,2" + "," * 9_999 + "\n",
+        errors=("PATH: the first line names 10,001 columns; 10,000 are allowed. Leave some out.",),
+    ),
+    "a first line without an end": Case(
+        "a.csv", "user,item" + "x" * (1 << 22),
+        errors=("PATH: the first line has 4,194,304 bytes or more. Put a line of names above the rows.",),
+    ),
+    "a zip that is none": Case(
+        "a.zip", b"PK\x03\x04", errors=("PATH: this zip is damaged, or none. (File is not a zip file)",)
+    ),
     "ids that spell nothing": Case(
         "a.csv", "user,item\nu1,a\nnan,b\nu1 ,c\nu1,c\n", n_rows=4,
         warnings=(

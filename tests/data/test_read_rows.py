@@ -114,7 +114,8 @@ def test_a_libsvm_file_without_rows_is_refused(tmp_path: Path, text: str) -> Non
 
 
 def test_a_libsvm_file_of_other_letters_is_refused(tmp_path: Path) -> None:
-    assert "a.libsvm: cannot be read as libsvm. 'utf-8'" in refusal(put(tmp_path, "a.libsvm", b"1 \xe9:1\n"))
+    path = put(tmp_path, "a.libsvm", b"1 \xe9:1\n")
+    assert "a.libsvm: cannot be read as libsvm. Line 1 is not UTF-8" in refusal(path)
 
 
 def test_a_label_must_be_found_or_named() -> None:

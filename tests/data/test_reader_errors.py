@@ -269,7 +269,7 @@ def test_a_column_that_cannot_be_a_weight_is_refused_by_its_type() -> None:
 def test_a_column_of_too_many_kinds_of_event_is_probably_another_one() -> None:
     many = range(256)
     message = refusal({"user": many, "item": many, "event": [str(kind) for kind in many]})
-    assert message == 'column "event" has 256 kinds of event; 255 at most. Is it the right one?'
+    assert message == 'table, column "event" has 256 kinds of event; 255 at most. Is it the right one?'
 
 
 def test_a_text_called_parquet_is_refused(tmp_path: Path) -> None:

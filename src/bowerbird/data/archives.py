@@ -1,16 +1,15 @@
 """Archives: a zip that holds one table, perhaps with tables of items and users, as MovieLens is published."""
 
-import shutil
 import tempfile
 import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 from bowerbird.core import DataError
-from bowerbird.data.files import ENDINGS, PARTS, Table, open_files
-from bowerbird.data.places import Place
+from bowerbird.data.files import ENDINGS, PARTS, Table, first_line, open_files
+from bowerbird.data.places import BLOCK, LEAST, TIMES, Place
 
+MOST = 1_000  # tables of a zip
 RATINGS = ("u.data", "ratings.dat", "ratings.csv")
 SIDES = {"items": ("u.item", "movies.dat", "movies.csv"), "users": ("u.user", "users.dat")}
 
@@ -29,21 +28,30 @@ def open_zip(path: Path) -> Table:
             return replace(table, sides=dict(table.sides) | {key: _read_whole(one, path) for key, one in sides.items()})
         except DataError as error:
             raise DataError(error.message.replace(scratch, str(path))) from None
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise DataError(f"{path}: this zip is damaged, or none. ({error})") from None
+        except Exception as error:  # what a broken or locked archive raises is no closed list
+            raise DataError(f"{path}: this zip is damaged, or none. ({first_line(error)})") from None
 
 
 def _unpacked(path: Path, folder: Path) -> list[str]:
     """Copy the tables out of a zip into one folder, and return their names."""
-    names = []
+    names, left = [], max(LEAST, TIMES * path.stat().st_size)
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = Path(member.filename).name
             is_table = Path(name).suffix in ENDINGS or name in RATINGS or any(name in side for side in SIDES.values())
             if is_table and not member.is_dir() and not name.startswith((".", "_")):
                 with archive.open(member) as packed, open(folder / name, "wb") as file:
-                    shutil.copyfileobj(packed, file)
+                    while data := packed.read(BLOCK):  # the size that a member tells of may be wrong
+                        left -= len(data)
+                        if left < 0:
+                            raise DataError(
+                                f"{path}: unpacked it has more than {TIMES} times its size, as no table has. "
+                                "Unpack it yourself if you trust it."
+                            )
+                        file.write(data)
                 names.append(name)
+                if len(names) > MOST:
+                    raise DataError(f"{path}: this zip holds more than {MOST:,} tables. Unpack it, name one.")
     return names
 
 

@@ -12,6 +12,7 @@ from bowerbird.data.files import (
     DAMAGED,
     PARTS,
     Table,
+    check_header,
     format_of,
     header_of,
     paths_of,
@@ -19,6 +20,7 @@ from bowerbird.data.files import (
     separator_of,
     spelling_of,
 )
+from bowerbird.data.places import BLOCK, PACKED, unpacked
 from bowerbird.data.readers import USUAL_NAMES, open_table
 
 SAMPLE = 10_000  # rows of a text table whose spelling decides the types
@@ -54,8 +56,9 @@ def _is_large_text(source: Any, format: str | None) -> bool:
 
 def _stream(source: str, format: str | None, out: Path) -> None:
     """Write text tables to `out`, with types where that succeeds and as texts where it does not."""
-    scans = [_scan(path, format_of(path, format)) for path in paths_of(source, format)]
+    scans = []
     try:
+        scans = [_scan(path, format_of(path, format)) for path in paths_of(source, format)]
         sample = scans[0].head(SAMPLE).collect()
         ids = {name for name in sample.columns for role in ("user", "item") if name.lower() in USUAL_NAMES[role]}
         meant = {name: spelling_of(sample[name]) for name in sample.columns if name not in ids}
@@ -63,9 +66,12 @@ def _stream(source: str, format: str | None, out: Path) -> None:
         whole.with_columns(turn(pl.col(name)) for name, turn in meant.items() if turn is not None).sink_parquet(out)
     except DAMAGED:
         try:
-            pl.concat(scans).sink_parquet(out)
+            if scans:
+                pl.concat(scans).sink_parquet(out)
+                return
         except DAMAGED:
-            _write(open_table(source, format=format), out)  # it says what is wrong, and where
+            pass
+        _write(open_table(source, format=format), out)  # it says what is wrong, and where
 
 
 def _write(table: Table, out: Path) -> None:
@@ -77,5 +83,10 @@ def _write(table: Table, out: Path) -> None:
 
 def _scan(path: Path, kind: str) -> pl.LazyFrame:
     separator = "\t" if kind == "tsv" else separator_of(path)
+    check_header(path, separator)
+    if path.suffix in PACKED:  # Polars unpacks whatever it is
+        with unpacked(path) as file:
+            while file.read(BLOCK):
+                pass
     frame = pl.scan_csv(path, separator=separator, quote_char=quote_of(kind), infer_schema=False, glob=False)
     return frame.rename(header_of(frame.collect_schema().names(), kind)[0])

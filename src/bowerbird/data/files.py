@@ -17,7 +17,8 @@ from typing import Any
 import polars as pl
 
 from bowerbird.core import DataError, did_you_mean
-from bowerbird.data.places import PACKED, Part, Place, lines_of, opened, plain_name
+from bowerbird.core.parquet import overfull
+from bowerbird.data.places import PACKED, Part, Place, lines_of, opened, plain_name, unpacked
 
 FORMATS = ("csv", "tsv", "parquet", "lists", "recbole", "movielens", "libsvm")
 ENDINGS = {
@@ -26,7 +27,12 @@ ENDINGS = {
     ".libsvm": "libsvm", ".svm": "libsvm", ".libffm": "libsvm", ".ffm": "libsvm",
 }  # fmt: skip
 PARTS = ("parquet", "csv", "tsv")  # what a folder of parts may hold
-DAMAGED = (OSError, EOFError, zlib.error, UnicodeDecodeError, pl.exceptions.PolarsError)
+DAMAGED = (
+    OSError, EOFError, zlib.error, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException
+)  # fmt: skip
+HEADER, COLUMNS = 1 << 22, 10_000  # bytes and columns that the first line of a text may have
+BUDGET, TIMES = 1 << 30, 1_000  # bytes that any Parquet file may take in memory, and times its own where that is more
+SHOWN = 300  # letters of an error that others made
 EVENTS = ("user_id", "item_id", "rating", "timestamp")  # the columns of a MovieLens table without a header
 MOVIELENS = {  # and of those beside it
     "u.data": EVENTS,
@@ -74,8 +80,7 @@ class Table:
         try:
             return self.frame.select(names).collect(engine="streaming")
         except DAMAGED as error:
-            first = str(error).strip().split("\n")[0]
-            raise DataError(f"{self.place}: the rows cannot be read. {first}") from None
+            raise DataError(f"{self.place}: the rows cannot be read. {first_line(error)}") from None
 
 
 def open_files(source: str | Path | Sequence[str | Path], format: str | None) -> Table:
@@ -173,9 +178,7 @@ def _open_file(path: Path, kind: str) -> Table:
     separator = ""
     try:
         if kind == "parquet":
-            frame = pl.scan_parquet(path, glob=False)
-            n_rows = int(frame.select(pl.len()).collect().item())
-            return Table(frame, Place(str(path), (Part(path, n_rows, None),)))
+            return _parquet(path)
         if kind == "lists":
             frame = _read_lists(path).lazy()
             return Table(frame, Place(str(path)), roles={"user": "user", "item": "item"})
@@ -185,13 +188,32 @@ def _open_file(path: Path, kind: str) -> Table:
         separator = "\t" if kind == "tsv" else separator_of(path)
         return _separated(path, separator, kind)
     except DAMAGED as error:
-        first = str(error).strip().split("\n")[0]
-        raise DataError(f"{path}: cannot be read as {kind}. {_reason(path, kind, separator) or first}") from None
+        raise unreadable(path, kind, separator, error) from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error of another package says, without what it tells of the file at length."""
+    said = str(error).strip().split("\n")[0]
+    return said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
+
+
+def _parquet(path: Path) -> Table:
+    told = overfull(path, max(BUDGET, TIMES * path.stat().st_size))
+    if told:
+        raise DataError(f"{path}: {told}, as no file of this size does. Copy it again, or write it anew.")
+    frame = pl.scan_parquet(path, glob=False)
+    n_rows = int(frame.select(pl.len()).collect().item())
+    return Table(frame, Place(str(path), (Part(path, n_rows, None),)))
 
 
 def _separated(path: Path, separator: str, kind: str) -> Table:
     quote = quote_of(kind)
-    frame = pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False, glob=False)
+    check_header(path, separator)
+    source: Any = path
+    if path.suffix in PACKED:
+        with unpacked(path) as file:
+            source = file.read()
+    frame = pl.read_csv(source, separator=separator, quote_char=quote, infer_schema=False, glob=False)
     while frame.height and all(value is None for value in frame.row(-1)):
         frame = frame.head(-1)  # blank lines at the end
     names, kinds = header_of(frame.columns, kind)
@@ -265,7 +287,7 @@ def _beside(path: Path) -> dict[str, Table]:
 def _first_line(path: Path) -> str:
     try:
         with opened(path, errors="replace") as file:
-            return file.readline()
+            return file.readline(HEADER)
     except DAMAGED:
         return ""  # reading it will say what is wrong
 
@@ -273,8 +295,29 @@ def _first_line(path: Path) -> str:
 def separator_of(path: Path) -> str:
     """Return the separator that the first line holds most often."""
     with opened(path, errors="replace") as file:
-        header = file.readline()
+        header = file.readline(HEADER)
     return max(",\t;|", key=header.count)
+
+
+def check_header(path: Path, separator: str) -> None:
+    """Raise `DataError` where the first line of a text is no line of names."""
+    with unpacked(path) as file:
+        header = file.readline(HEADER)
+    if header.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: the text is UTF-16. Convert it: iconv -f utf-16 -t utf-8 FILE.")
+    if b"\r" in header and not header.endswith(b"\n"):
+        raise DataError(f"{path}: lines end in carriage returns alone. Convert them: tr '\\r' '\\n' < FILE.")
+    if len(header) == HEADER:
+        raise DataError(f"{path}: the first line has {HEADER:,} bytes or more. Put a line of names above the rows.")
+    n = header.count(separator.encode()) + 1
+    if n > COLUMNS:
+        raise DataError(f"{path}: the first line names {n:,} columns; {COLUMNS:,} are allowed. Leave some out.")
+
+
+def unreadable(path: Path, kind: str, separator: str, error: BaseException) -> DataError:
+    """Return what to say of a file that cannot be read, given the error that came first."""
+    reason = _reason(path, kind, separator) or first_line(error)
+    return DataError(f"{path}: cannot be read as {kind}. {reason}")
 
 
 def _reason(path: Path, kind: str, separator: str) -> str:
@@ -295,17 +338,23 @@ def _damage(path: Path) -> str:
 
 
 def _ragged_line(path: Path, separator: str) -> str:
-    """Return which line has another number of fields than the header; empty when none has."""
+    """Return which line has another number of fields than the header, or quotes that are none; empty for neither."""
+    before = 0
     try:
-        rows = lines_of(path, separator)
-        _, header = next(rows, (0, []))
+        rows = lines_of(path, separator, strict=True)
+        before, header = next(rows, (0, []))
         for line, row in islice(rows, 10_000_000):
             if len(row) > len(header):
                 return (
                     f"Line {line:,} has {len(row)} fields where the header has {len(header)}. "
                     "Quote the field that holds the separator, or mend the line."
                 )
-    except (csv.Error, *DAMAGED):
+            before = line
+    except csv.Error as error:
+        if "expected after" in str(error):
+            return f"Line {before + 1:,} has a quote that neither begins nor ends a field. Write two for one."
+        return f"A quote that begins on line {before + 1:,} is not closed, or the text in it is too long."
+    except DAMAGED:
         pass  # the first error says it better
     return ""
 

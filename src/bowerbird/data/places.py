@@ -6,13 +6,15 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 import polars as pl
 
 from bowerbird.core import DataError
 
 PACKED = (".gz", ".zst")
+LEAST, TIMES = 1 << 28, 200  # bytes that any packed file may hold, and times its size where that is more
+BLOCK = 1 << 20  # bytes that are unpacked at once
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,61 @@ def plain_name(path: Path) -> str:
     return path.name.removesuffix(path.suffix) if path.suffix in PACKED else path.name
 
 
-def opened(path: Path, encoding: str = "utf-8", errors: str = "strict") -> TextIO:
-    """Return a text file, unpacked where its name ends in .gz or .zst."""
+class _Bounded(io.RawIOBase):
+    """What a packed file holds, up to what such a file can sensibly hold; beyond it raises `DataError`."""
+
+    def __init__(self, packed: BinaryIO, path: Path) -> None:
+        super().__init__()
+        self._packed, self._path = packed, path
+        self._left = max(LEAST, TIMES * path.stat().st_size)
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what comes next; return how many bytes that is."""
+        data = self._packed.read(len(buffer))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                f"{self._path}: unpacked it has more than {TIMES} times its size, as no table has. "
+                "Unpack it yourself if you trust it."
+            )
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._packed.close()
+        super().close()
+
+
+def unpacked(path: Path) -> BinaryIO:
+    """Return the bytes of a file, unpacked where its name ends in .gz or .zst; see `_Bounded`."""
+    if path.suffix not in PACKED:
+        return open(path, "rb")
     if path.suffix == ".zst":
         import pyarrow as pa
 
-        return io.TextIOWrapper(pa.input_stream(path, compression="zstd"), encoding=encoding, errors=errors)
-    packed = path.suffix == ".gz"
-    return cast(TextIO, (gzip.open if packed else open)(path, "rt", encoding=encoding, errors=errors))
+        packed = cast(BinaryIO, pa.input_stream(path, compression="zstd"))
+    else:
+        packed = cast(BinaryIO, gzip.GzipFile(path, "rb"))
+    return io.BufferedReader(_Bounded(packed, path), BLOCK)
 
 
-def lines_of(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record of a text table and the line it ends on; quoted fields may hold line breaks."""
+def opened(path: Path, encoding: str = "utf-8", errors: str = "strict") -> TextIO:
+    """Return a text file, unpacked where its name ends in .gz or .zst."""
+    return io.TextIOWrapper(unpacked(path), encoding=encoding, errors=errors)
+
+
+def lines_of(path: Path, separator: str, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record of a text table and the line it ends on; quoted fields may hold line breaks.
+
+    Raises `csv.Error` where a field is longer than 131,072 letters or, if `strict`, its quotes are not as they should.
+    """
     with opened(path, errors="replace") as file:
-        for row in (records := csv.reader(file, delimiter=separator)):
+        for row in (records := csv.reader(file, delimiter=separator, strict=strict)):
             yield records.line_num, row
 
 

@@ -29,7 +29,8 @@ USUAL_NAMES = {
 }
 TITLES = ("title", "name", "movie_title", "item_name", "product_name")
 UNITS = ((1e17, 10**9), (1e14, 10**6), (1e11, 10**3))  # ns, µs, ms: larger numbers are no sensible seconds
-DAY = 86_400
+DAY, LATEST = 86_400, 2.0**63
+HEAVIEST = 3.4e38  # weight that 32 bits hold
 SMALL = 10_000_000  # cells: other columns of a Parquet file are kept unasked up to this many
 
 
@@ -101,7 +102,7 @@ def interpret(
     items = attempt(encode_ids, frame[found["item"]], place)
     times = attempt(seconds_of, frame[found["time"]], place) if "time" in found else None
     weights = attempt(_numbers, frame[found["weight"]], place) if "weight" in found else None
-    events = attempt(_events, frame, found.get("event"), event_types)
+    events = attempt(_events, frame, found.get("event"), event_types, place)
     others = attempt(_typed_extra, frame, rest, table)
     tables = {
         key: attempt(side_table, given, key[:-1])
@@ -259,7 +260,7 @@ def _check_kind(column: pl.Series, place: Place, role: str, *also: type[pl.DataT
 def _numbers(column: pl.Series, place: Place) -> np.ndarray:
     _check_kind(column, place, "weight")
     numbers = column.cast(pl.Float64, strict=False)
-    bad = numbers.is_null() | ~numbers.is_finite().fill_null(False) | (numbers < 0).fill_null(False)
+    bad = numbers.is_null() | ~numbers.is_between(0, HEAVIEST).fill_null(False)
     place.refuse(bad, column.name, "are not numbers of 0 or more", "Mend or drop them.")
     return numbers.to_numpy().astype(np.float32)
 
@@ -280,7 +281,7 @@ def seconds_of(column: pl.Series, place: Place) -> np.ndarray:
         return moments.dt.epoch("s").to_numpy().astype(np.int64)
     bad = numbers.is_null() | (numbers < 0).fill_null(False)
     if numbers.dtype.is_float():
-        bad |= ~numbers.is_finite().fill_null(False)
+        bad |= ~(numbers < LATEST).fill_null(False)
     place.refuse(bad, column.name, "are not times after 1970", "Mend or drop them.")
     largest = float(numbers.max() or 0)  # type: ignore[arg-type]
     unit = next((unit for above, unit in UNITS if largest > above), 1)
@@ -301,7 +302,7 @@ def _refuse_mixed(numbers: pl.Series, unit: int, column: str, place: Place) -> N
 
 
 def _events(
-    frame: pl.DataFrame, column: str | None, types: Sequence[EventType] | None
+    frame: pl.DataFrame, column: str | None, types: Sequence[EventType] | None, place: Place
 ) -> tuple[np.ndarray | None, tuple[EventType, ...]]:
     """Return the code of every row and the event types; types the caller declared come first."""
     declared = {kind.name: kind for kind in types or ()}
@@ -316,7 +317,9 @@ def _events(
             warnings.warn(f'no row of column "{column}" has the event "{name}".{close}', stacklevel=5)
     names = list(declared) + undeclared
     if len(names) > 255:
-        raise DataError(f'column "{column}" has {len(names)} kinds of event; 255 at most. Is it the right one?')
+        raise DataError(
+            f'{place}, column "{column}" has {len(names)} kinds of event; 255 at most. Is it the right one?'
+        )
     codes = values.replace_strict(names, list(range(len(names))), return_dtype=pl.UInt8)
     return codes.to_numpy(), tuple(declared.get(name) or EventType(name) for name in names)
 

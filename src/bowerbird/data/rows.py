@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from bowerbird.core import DataError, did_you_mean
-from bowerbird.data.files import DAMAGED, format_of, typed
+from bowerbird.data.files import DAMAGED, format_of, typed, unreadable
 from bowerbird.data.places import Place, opened
 from bowerbird.data.readers import columns_of, encode_ids, open_table, seconds_of
 
@@ -148,7 +148,7 @@ def _read_libsvm(path: Path) -> Rows:
         with opened(path) as file:
             lines = pl.DataFrame({"text": file.read().splitlines()}, schema={"text": pl.String})
     except DAMAGED as error:
-        raise DataError(f"{path}: cannot be read as libsvm. {error}") from None
+        raise unreadable(path, "libsvm", "", error) from None
     lines = lines.with_row_index("line", offset=1).with_columns(
         pl.col("text").str.replace(r"#.*", "").str.extract_all(r"\S+")
     )
