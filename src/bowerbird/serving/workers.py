@@ -141,14 +141,14 @@ class _Worker:
 
     async def ask(self, asked: Mapping[str, Any], patience_s: float) -> tuple[dict[str, Any], bytes, bytes]:
         """Return head, slate and body; raises `WorkerGone`, also where for so long nobody was answered: it is ended."""
-        self._asked += 1
+        self._asked = n = self._asked + 1
         loop = asyncio.get_running_loop()
-        coming: asyncio.Future[tuple[dict[str, Any], bytes, bytes]] = loop.create_future()
-        self.waiting[self._asked] = coming
-        self._send({"n": self._asked, **asked})
+        self.waiting[n] = coming = loop.create_future()
+        self._send({"n": n, **asked})
         while not (await asyncio.wait([coming], timeout=patience_s))[0]:
             if loop.time() - self._heard >= patience_s:
                 self.kill()
+                self.waiting.pop(n, None)
                 raise WorkerGone(f"it answered nobody for {patience_s:g} s")
         return coming.result()
 
