@@ -150,7 +150,8 @@ class _Worker:
                 self.kill()
                 self.waiting.pop(n, None)
                 raise WorkerGone(f"it answered nobody for {patience_s:g} s")
-        return coming.result()
+        found: tuple[dict[str, Any], bytes, bytes] = coming.result()
+        return found
 
     def kill(self) -> None:
         """End the process at once."""
