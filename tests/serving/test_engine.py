@@ -458,6 +458,30 @@ def test_a_broken_version_is_refused_and_the_old_one_answers(two: Path, start: S
     assert ask(engine, user_id="u2")["model_version"] == "000001"
 
 
+def test_a_server_that_starts_on_a_broken_version_answers_from_the_one_before(
+    two: Path, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = two / "bundles" / "000002" / bundles.WEIGHTS
+    sound = weights.read_bytes()
+    bundles.point(two, "000002")
+    weights.write_bytes(sound[:-1] + b"x")
+    engine = start()
+    assert ask(engine, user_id="u2")["model_version"] == "000001"
+    assert "000002" in caplog.text
+    assert "version 000001 answers" in caplog.text
+    engine.tend()
+    assert engine.view.version == "000001"
+    weights.write_bytes(sound)
+    engine.promote("000002")
+    assert ask(engine, user_id="u2")["model_version"] == "000002"
+
+
+def test_a_server_does_not_start_on_a_version_that_was_rolled_back(two: Path, start: Start) -> None:
+    (two / "bundles" / "000001" / bundles.WEIGHTS).unlink()
+    with pytest.raises(BundleError, match="000001"):
+        start()
+
+
 def test_a_version_whose_scores_are_not_numbers_is_refused(two: Path, start: Start, factors: Recommender) -> None:
     engine = start()
     broken = bb.load(two, version="000002")

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,8 @@ class Engine:
         """
         self.run, self.data, self.world = run, data, world or RealWorld()
         self.metrics = Metrics()
-        rec = recommender or load(run, world=self.world)
+        self._refused: str | None = None  # a version that was not fit to serve
+        rec = recommender or self._loaded()
         self.scenarios = {DEFAULT.name: DEFAULT, **(scenarios or shipped())}
         self.database = Following(data, world=self.world) if follow else Database(data, world=self.world)
         self.log, self.catalogue, self.keys = SqliteLog(self.database), Catalogue(self.database), Keys(self.database)
@@ -100,7 +102,6 @@ class Engine:
         self._building = threading.Lock()  # held for moments, also by the committing thread
         self._documenting = threading.Lock()
         self._tries = [0, 0]  # requests and failures since the last swap
-        self._refused: str | None = None  # a version that was not fit to serve
         self._previous: str | None = None
         self._before: View | None = None  # what was in use before
         self._stopping = threading.Event()
@@ -110,6 +111,24 @@ class Engine:
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         if keep:
             self._keeper.start()
+
+    def _loaded(self) -> Recommender:
+        """Load the published version, the newest one before it where that is damaged, and so on.
+
+        Raises `BundleError` where none of them can be read.
+        """
+        published = bundles.current(self.run, world=self.world)
+        try:
+            return load(self.run, version=published, world=self.world)
+        except BundleError as error:
+            for version in reversed(bundles.versions(self.run, world=self.world)):
+                if version < published:
+                    with suppress(BundleError):
+                        rec = load(self.run, version=version, world=self.world)
+                        LOG.error("%s Until then version %s answers.", error, version)
+                        self._refused = published
+                        return rec
+            raise
 
     def close(self) -> None:
         """Stop following, and write down what waits."""
