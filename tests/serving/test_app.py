@@ -193,3 +193,12 @@ def test_half_a_character_among_scopes_is_a_mistake_of_who_asks(client: TestClie
     half = '{"name": "x", "scopes": ["\\ud800"]}'
     answer = client.post("/v1/keys", content=half, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/scopes/0")
+
+
+@pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/events", "/v1/items:batch"])
+def test_a_body_of_too_many_values_is_not_parsed(client: TestClient, path: str) -> None:
+    json = {"content-type": "application/json"}
+    answer = client.post(path, content=b'{"rows":[' + b"[]," * 1_000_000 + b"[]]}", headers=json)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_many_values")
+    fewer = client.post(path, content=b'{"rows":[' + b"0," * 999_999 + b"0]}", headers=json)
+    assert fewer.status_code == 422

@@ -283,7 +283,10 @@ def nested(levels: int, one: Any) -> Any:
         ({f"n{n}": n for n in range(256)}, True),
         ({f"n{n}": n for n in range(257)}, False),
         ({"a": [{f"n{n}": n for n in range(257)}]}, False),
-        ({"a": list(range(100_000))}, True),
+        ({"a": list(range(9_999))}, True),
+        ({"a": list(range(10_000))}, False),
+        ({"a": [[n] for n in range(5_000)]}, False),
+        ({"a": "x" * 1_000_000}, True),
     ],
 )
 def test_a_document_that_would_be_thousands_of_columns_is_refused(

@@ -20,6 +20,7 @@ from bowerbird.store.keys import SCOPES, Key, Keys
 OPEN = "open"  # the scope of what needs no key: health, readiness, version
 PER_S, BURST = 1_000.0, 2_000.0  # requests of one caller, unless its key says otherwise
 WRONG_A_MINUTE = 5.0  # wrong keys from one address; the next wait
+BODIED, MOST_VALUES = ("POST", "PUT", "PATCH"), 1_000_000  # methods, and values in one body
 CALLERS = 10_000  # remembered at once
 
 
@@ -118,15 +119,24 @@ def _by_a_page(request: Request) -> bool:
     return origin is not None and origin.partition("//")[2] != request.headers.get("host")
 
 
+async def let_in(request: Request, scope: str) -> None:
+    """Look at the key, and then at how much a body holds, before any of it is parsed; raises `Refusal`."""
+    admit(request, scope)
+    if request.method in BODIED:
+        body = await request.body()
+        if len(body) > MOST_VALUES and body.count(b",") >= MOST_VALUES:  # each costs a hundred bytes and its time
+            raise Refusal(413, "too_many_values", f"A body may hold {MOST_VALUES:,} values. Send it in parts.")
+
+
 class GuardedRoute(APIRoute):
-    """A route that looks at the key before the body: who may not ask makes the server read nothing."""
+    """A route that lets nobody in whose key it has not seen: they make the server read nothing."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
         usual, scope = super().get_route_handler(), scope_of(self.dependencies)
 
         async def answer(request: Request) -> Response:
-            admit(request, scope)
+            await let_in(request, scope)
             return await usual(request)
 
         return answer

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
-from bowerbird.serving.access import GuardedRoute, admit, scope_of
+from bowerbird.serving.access import GuardedRoute, let_in, scope_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Arguments = Callable[[Request], Coroutine[Any, Any, tuple[Any, ...] | None]]  # None where the usual way must look
@@ -52,7 +52,7 @@ class QuickRoute(GuardedRoute):
         read, scope = arguments, scope_of(self.dependencies)
 
         async def answer(request: Request) -> Response:
-            admit(request, scope)
+            await let_in(request, scope)
             given = await read(request)
             if given is None:
                 return await usual(request)

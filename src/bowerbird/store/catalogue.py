@@ -17,7 +17,7 @@ from bowerbird.store.database import Database
 from bowerbird.store.following import Following
 
 Kind = Literal["item", "user"]
-MOST_NAMES, MOST_DEEP = 256, 16  # of properties, and of objects and lists in them: they become columns and their types
+MOST_NAMES, MOST_DEEP, MOST_VALUES = 256, 16, 10_000  # of properties: they become columns of types, read at each change
 STEP = 1_000  # rows that others wait for, where they need not be kept whole
 KINDS: tuple[Kind, ...] = ("item", "user")
 Row = tuple[str | int, Mapping[str, Any], bool, int | None]  # id, properties, available, expires
@@ -222,9 +222,13 @@ def _text(id: str | int, properties: Mapping[str, Any]) -> str:
 
 
 def _shaped(properties: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a document with too many names in one place, or too many levels."""
+    """Raise `ValueError` for a document with too many names in one place, values, or levels."""
     level: list[Any] = [dict(properties)]
+    values = 0
     for _ in range(MOST_DEEP):
+        values += sum(map(len, level))
+        if values > MOST_VALUES:
+            raise ValueError(f"a document holds {MOST_VALUES:,} values at most")
         if any(isinstance(one, dict) and len(one) > MOST_NAMES for one in level):
             raise ValueError(f"an object has {MOST_NAMES} names at most")
         inside = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level)
