@@ -59,6 +59,28 @@ def test_events_are_imported_by_the_rules_of_events(client: TestClient, engine: 
     assert engine.log.end == 1
 
 
+def test_an_import_follows_no_link(client: TestClient, engine: Engine, tmp_path: Path) -> None:
+    put_file(engine, "items.jsonl", [{"id": "mine"}])
+    (tmp_path / "secret.jsonl").write_text('{"id": "theirs"}')
+    link = engine.data / "imports" / "link.jsonl"
+    link.symlink_to(tmp_path / "secret.jsonl")
+    asked = {"kind": "import", "what": "items", "file": "link.jsonl"}
+    assert client.post("/v1/jobs", json=asked).status_code == 422
+    link.unlink()
+    link.write_text('{"id": "mine too"}')
+    jobs: Jobs = client.app.state.jobs  # type: ignore[attr-defined]
+    go_on = threading.Event()
+    held = jobs._do
+    jobs._do = lambda job: (go_on.wait(10), held(job))  # type: ignore[method-assign]
+    job = client.post("/v1/jobs", json=asked).json()
+    link.unlink()
+    link.symlink_to(tmp_path / "secret.jsonl")  # between the question and its turn
+    go_on.set()
+    jobs._waiting.join()
+    assert client.get(f"/v1/jobs/{job['id']}").json()["state"] == "failed"
+    assert client.get("/v1/items/theirs").status_code == 404
+
+
 @pytest.mark.parametrize("asked", [
     {"kind": "import", "what": "items"},
     {"kind": "import", "what": "items", "file": "nothing.jsonl"},

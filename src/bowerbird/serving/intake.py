@@ -4,6 +4,7 @@ Requests, the import jobs of a server and `bowerbird import` all take rows in he
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -135,9 +136,17 @@ def take_in(rows: Iterable[Numbered], sink: Sink, *, at_once: int, after: Callab
     return outcome
 
 
-def json_lines(path: Path) -> Iterator[Numbered]:
-    """Yield what stands in each line of a file; None, which is no row, where that is no JSON."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:  # bytes that are no text: their row is wrong
+def json_lines(path: Path, *, links: bool = True) -> Iterator[Numbered]:
+    """Yield what stands in each line of a file; None, which is no row, where that is no JSON.
+
+    Without `links`, raises `OSError` for a path that leads elsewhere.
+    """
+
+    def opened(name: str, flags: int) -> int:
+        return os.open(name, flags | (0 if links else getattr(os, "O_NOFOLLOW", 0)))
+
+    # bytes that are no text become halves of characters, and their row is wrong
+    with open(path, encoding="utf-8", errors="surrogateescape", opener=opened) as file:
         for number, line in enumerate(file):
             try:
                 yield number, json.loads(line)
