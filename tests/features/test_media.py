@@ -137,7 +137,8 @@ def test_what_cannot_be_opened_is_refused_counted_and_named(fake: Fake, tmp_path
         "an address, and nothing is fetched": 5,
         "no such file": 5,
         "a file that cannot be opened": 2,
-        "no file, but a folder or a device": 2,
+        "no file, but a folder or a device": 1,
+        "a path that leads out of the folder": 1,
         "an empty file": 1,
         "in an archive that cannot be read": 2,
         "no such file in the archive": 1,
@@ -147,6 +148,25 @@ def test_what_cannot_be_opened_is_refused_counted_and_named(fake: Fake, tmp_path
     assert describe(pl.Series(names[3:4]), PICTURE, cache=tmp_path).examples == {
         "an address, and nothing is fetched": "data:image/png;base64"
     }
+
+
+def test_a_path_does_not_lead_out_of_the_folder_that_was_named(fake: Fake, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "in").mkdir(parents=True)
+    (root / "in" / "one").write_bytes(b"one")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "near").symlink_to(root / "in" / "one")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("one", "one")
+    names = ["../secret", str(tmp_path / "secret"), "link", "in/../../secret", "/etc/passwd", "../b.zip!one"]
+    found = describe(pl.Series(names), PICTURE, root=root, cache=tmp_path)
+    assert found.refused == {"a path that leads out of the folder": 6}
+    assert (
+        rows(describe(pl.Series(["in/one", "near", "in/../in/one"]), PICTURE, root=root, cache=tmp_path).vectors)
+        == [[3, 111]] * 3
+    )
+    assert rows(describe(pl.Series([str(tmp_path / "secret")]), PICTURE, cache=tmp_path).vectors) == [[6, 115]]
 
 
 def test_a_server_opens_no_file(fake: Fake, tmp_path: Path) -> None:

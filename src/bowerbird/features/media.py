@@ -129,8 +129,9 @@ def describe(
 ) -> Described:
     """Return the vectors of values, as 16 bits hold them: the same whether they were encoded now or kept.
 
-    A text is a text or a list of them. A picture or a sound is the path of a file below `root`, "archive.zip!member",
-    or the bytes of one; without `paths`, no file that a value names is opened. Vectors are kept in the folder `cache`.
+    A text is a text or a list of them. A picture or a sound is the path of a file (below `root`, where that is given),
+    "archive.zip!member", or the bytes of one; without `paths`, no file that a value names is opened. Vectors are kept in
+    the folder `cache`.
     Raises `DataError` where the type of the values cannot be any of that, and what `encoder_of` raises.
     """
     encoder = encoder_of(column)
@@ -181,7 +182,7 @@ class _Work:
         self, encoder: MediaEncoder, column: Media, root: str | Path | None, cache: Path | None, paths: bool
     ) -> None:
         self.encoder, self.column = encoder, column
-        self.root, self.cache, self.paths = Path(root or ""), cache or cache_folder() / "content", paths
+        self.root, self.cache, self.paths = Path(root) if root else None, cache or cache_folder() / "content", paths
         self.refused: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
 
@@ -279,9 +280,9 @@ def _too_large(kind: str) -> str:
 
 
 class _Files:
-    """Reads files, and members of the archive that was read last."""
+    """Reads files, below a root where there is one, and members of the archive that was read last."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | None) -> None:
         self.root, self._name = root, ""
         self._archive: zipfile.ZipFile | None = None
 
@@ -306,11 +307,20 @@ class _Files:
         return content
 
     def _plain(self, name: str, most: int) -> bytes:
-        with _regular(self.root / name).open("rb") as file:
+        with self._regular(name).open("rb") as file:
             return file.read(most + 1)
 
+    def _regular(self, name: str) -> Path:
+        """Return the path of a file; raises `Refused` for one elsewhere, one that is waited for or has no end."""
+        path = Path(name) if self.root is None else (self.root / name).resolve()
+        if self.root is not None and not path.is_relative_to(self.root.resolve()):
+            raise Refused("a path that leads out of the folder")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Refused("no file, but a folder or a device")
+        return path
+
     def _packed(self, name: str, member: str, most: int) -> bytes:
-        path = _regular(self.root / name)
+        path = self._regular(name)
         try:
             if self._archive is None or name != self._name:
                 self.close()
@@ -321,13 +331,6 @@ class _Files:
             raise Refused("no such file in the archive") from None
         except Exception:  # what a broken or locked archive raises is no closed list
             raise Refused("in an archive that cannot be read") from None
-
-
-def _regular(path: Path) -> Path:
-    """Return the path of a file; raises `Refused` for what would be waited for or has no end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise Refused("no file, but a folder or a device")
-    return path
 
 
 class Store:
