@@ -29,6 +29,10 @@ sys.argv = sys.argv[3:]
 runpy.run_module("bowerbird", run_name="__main__")
 """  # logs all that there is to log, the requests too
 LATER_S = 20.0
+PAGES = (
+    "/metrics", "/v1/status", "/v1/keys", "/v1/models", "/v1/schema", "/v1/scenarios", "/openapi.json", "/docs",
+    "/redoc", "/readyz", "/healthz", "/version",
+)  # fmt: skip
 
 
 @dataclass
@@ -200,9 +204,7 @@ def said_and_kept(server: Victim, busy: Busy, canaries: Canaries, exports: dict[
     secrets = tuple(canaries.secrets)
     everything = (*secrets, canaries.wrong, *canaries.people, canaries.title)
     yield Place("the log", server.said.read_bytes(), everything)
-    pages = ("/metrics", "/v1/status", "/v1/keys", "/v1/models", "/v1/schema", "/v1/scenarios", "/openapi.json", "/docs", "/redoc",
-             "/readyz", "/healthz", "/version")  # fmt: skip
-    for path in pages:
+    for path in PAGES:
         yield Place(path, busy.ask("GET", path).content, everything)
     yield Place("/v1/jobs", busy.ask("GET", "/v1/jobs").content, secrets)
     for n, answer in enumerate(busy.told):
