@@ -1,0 +1,36 @@
+"""What strangers can do to bowerbird: attacks over HTTP, over raw sockets and by files, for docs/what-we-broke.md.
+
+    python benchmarks/security.py --json
+
+Exit status 1 means that something came through: an answer of 500, code that was run, a secret or somebody else's data
+that was told, an item that was hidden, a file elsewhere that was opened, or memory beyond its bound.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # tables are small here, and threads cost more than they bring
+
+import _attacks_access
+import _attacks_doors
+import _attacks_files
+import _attacks_filters
+import _attacks_ids
+import _attacks_input
+import _attacks_limits
+import _attacks_pages
+import _attacks_races
+import _attacks_secrets
+import _attacks_wire
+import _breaking
+
+PARTS = (
+    _attacks_access, _attacks_secrets, _attacks_input, _attacks_ids, _attacks_filters, _attacks_limits,
+    _attacks_races, _attacks_wire, _attacks_doors, _attacks_pages, _attacks_files,
+)  # fmt: skip
+security = _breaking.Stages({name: stage for part in PARTS for name, stage in part.stages.all.items()})
+SUMS = {"leaks": _breaking.total("leaks")}
+
+
+if __name__ == "__main__":
+    sys.exit(_breaking.main("security", security, _breaking.options_of(__doc__ or ""), **SUMS))
