@@ -35,6 +35,12 @@ LATER_S = 10.0
 ODD = (".", "..", "...", "link.jsonl/", "a" * 200, "CON", "x\x00", "-", ".hidden", "")  # names of files to be imported
 
 
+DEEDS = (
+    "socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request", "subprocess.Popen", "os.system",
+    "os.posix_spawn", "os.exec",
+)  # fmt: skip
+
+
 class Watch:
     """Notes what this process connects to and opens, as Python tells it, while it is on."""
 
@@ -45,9 +51,7 @@ class Watch:
     def _hook(self, event: str, given: tuple[Any, ...]) -> None:
         if not self.on:
             return
-        if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request"):
-            self.asked.append(f"{event} {str(given)[:200]}")
-        elif event in ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"):
+        if event in DEEDS:
             self.asked.append(f"{event} {str(given)[:200]}")
         elif event == "open" and isinstance(given[0], str | bytes | os.PathLike):
             self.opened.append(os.fsdecode(given[0]))

@@ -75,10 +75,10 @@ def document_faults(place: Shop, kind: str, text: str, number: int) -> list[str]
 
 def event_faults(place: Shop, text: str, number: int) -> list[str]:
     """Return what is wrong with how an event of a user under an id is kept, told and taken back."""
-    kept, name = unicodedata.normalize("NFC", text), f"{text}-{number}"
-    one = EVENT | {"event_id": name, "user_id": text}
+    kept, name = unicodedata.normalize("NFC", text), unicodedata.normalize("NFC", f"{text}-{number}")
+    one = EVENT | {"event_id": f"{text}-{number}", "user_id": text}
     put = place.ask("POST", "/v1/events", {"events": [one]})
-    right = valid(text) and len(name) <= 256
+    right = valid(text) and valid(f"{text}-{number}")
     if put.status != 200 or put.json()["accepted"] != right:
         return [*put.faults(), f"an event answers {put.status} {put.body[:200]!r}"]
     asked = place.ask("POST", "/v1/recommendations", {"user_id": text, "k": 3})
@@ -98,7 +98,7 @@ def event_faults(place: Shop, text: str, number: int) -> list[str]:
     return [*faults, f"taken back, {left} is left"] if left else faults
 
 
-@stages("ids", "an id is kept and told as it is, in composed form, or refused; two spellings are one id", n=4_000)
+@stages("ids", "an id is kept and told as it is, in composed form, or refused; two spellings are one id", n=2_500)
 def ids(effort: Effort) -> Found:
     """Use texts from everywhere as ids of items, users and events."""
     found, step = Found(), Progress(effort, "ids")

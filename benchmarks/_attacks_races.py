@@ -348,7 +348,7 @@ def races(effort: Effort) -> Found:
             for place, race in enumerate(RACES):
                 faults = race(ground, effort.rng(number, place), f"{race.__name__} {number}")
                 found.note(*(f"round {number}, {race.__name__}: {fault}" for fault in faults))
-            if number % RESTART_EVERY == RESTART_EVERY - 1 or number == effort.n - 1:
+            if number % RESTART_EVERY == RESTART_EVERY - 1:
                 found.note(*kept_over_a_restart(ground, f"round {number}"))
                 found.add("restarts", 1)
             step(number)
