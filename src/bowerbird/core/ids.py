@@ -60,7 +60,7 @@ class Ids:
     def __hash__(self) -> int:
         return hash((len(self), self.values.dtype))
 
-    @property
+    @cached_property  # it is asked for each id that is looked up
     def is_integer(self) -> bool:
         """Whether the ids are integers."""
         return self.values.dtype == pl.Int64

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ class Engine:
         while place < start and (found := self.log.page(event=MERGE, start=place, limit=STEP)):
             for offset, event in found:
                 if offset < start:
-                    people.merge(event.session_id, event.user_id)
+                    people.merge(offset, event.session_id, event.user_id)
             place = found[-1][0] + 1
         return people
 
@@ -261,11 +262,13 @@ class Engine:
     def _count_all(self, view: View, some: Stretch) -> None:
         """Count events as `_count` does one."""
         worth = {kind.name: kind.weight for kind in view.kinds if kind.sign == "positive"}
-        good = some.where([event in worth for event in some.event])
-        good = good.where([item_id is not None for item_id in good.item_id])
-        weight = np.array([worth[event] for event in good.event]) * np.array(good.weight)
-        times = np.minimum(np.array(good.time), self.world.now())  # later ones were noted under a clock that was wrong
-        view.tally.add_all(good.item_id, view.rows_of(good.item_id), weight, times)
+        good: Sequence[Sequence[Any]] = some[1:5]
+        if not worth.keys() >= set(some.event):
+            good = [list(compress(column, map(worth.__contains__, some.event))) for column in good]
+        events, item_ids, weights, moments = good
+        weight = np.array([worth[event] for event in events]) * np.array(weights)
+        times = np.minimum(np.array(moments), self.world.now())  # later ones were noted under a clock that was wrong
+        view.tally.add_all(item_ids, view.rows_of(item_ids), weight, times)
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 

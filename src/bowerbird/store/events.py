@@ -4,7 +4,7 @@ A person's id is looked for as an integer and as the text that spells it, since 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from hashlib import blake2b
@@ -15,11 +15,11 @@ import polars as pl
 
 from bowerbird.store.database import Database
 from bowerbird.store.following import Following
-from bowerbird.store.log import MERGE, SLATE, LogEvent, Stretch
+from bowerbird.store.log import MERGE, SLATE, LogEvent, Note, Stretch
 
 AT_ONCE = 50_000  # rows that are Python's before they are the frame's
 STEP = 1_000  # rows of one step of a walk
-STRETCH = 2_000  # rows of a stretch: more do not fit into the cache
+STRETCH = 2_000  # events of a stretch: more do not fit into the cache
 LAST = 2**63 - 1
 NAMES = tuple(field.name for field in fields(LogEvent))
 IDS = ("user_id", "item_id")  # whose type is the caller's
@@ -33,14 +33,20 @@ PLACE = (  # the columns of an impression
 _COLUMNS = ", ".join(NAMES)
 _INSERT = f"INSERT INTO events (key, {_COLUMNS}) VALUES (?{', ?' * len(NAMES)}) ON CONFLICT (key) DO NOTHING"
 _SELECT = f"SELECT number - 1, {_COLUMNS} FROM events WHERE NOT retracted"
-_STRETCH = f"""
-    SELECT number - 1, event, item_id, weight, time,
-        CASE WHEN user_id IS NULL OR event = '{MERGE}' THEN 's' || session_id ELSE 'u' || user_id END,
+_BETWEEN = "NOT retracted AND event_id IS NOT NULL AND number > ? AND number <= ? ORDER BY number"
+_WHO = "coalesce('u' || user_id, 's' || session_id)"
+_DEEDS = f"""
+    SELECT number - 1, event, item_id, weight, time, {_WHO} FROM events
+    WHERE event NOT IN ('{SLATE}', '{MERGE}') AND item_id IS NOT NULL AND coalesce(user_id, session_id) IS NOT NULL
+        AND {_BETWEEN}
+"""
+_NOTES = f"""
+    SELECT number - 1, event, CASE event WHEN '{MERGE}' THEN 's' || session_id ELSE {_WHO} END, time,
         CASE
             WHEN event = '{MERGE}' THEN 'u' || user_id
-            WHEN event = '{SLATE}' AND json_valid(context) THEN json_extract(context, '$.items')
+            WHEN json_valid(context) THEN json_extract(context, '$.items')
         END
-    FROM events WHERE NOT retracted AND event_id IS NOT NULL AND number > ? AND number <= ? ORDER BY number LIMIT ?
+    FROM events WHERE event IN ('{SLATE}', '{MERGE}') AND {_BETWEEN}
 """
 _ERASE = f"UPDATE events SET {', '.join(f'{name} = NULL' for name in NAMES)} WHERE user_id IN (?, ?)"
 _values = attrgetter(*NAMES)
@@ -100,14 +106,14 @@ class SqliteLog:
             start = found[-1][0] + 1
 
     def stretches(self, start: int, stop: int) -> Iterator[Stretch]:
-        """Yield what `walk` does, in columns: a million events in a second or two."""
-        while start < stop:
+        """Yield what `walk` does, as much of it as memory is made of: a million events in a second or two."""
+        for first in range(start, stop, STRETCH):
+            place = (first, min(first + STRETCH, stop))
             with self._database.reader() as connection:
-                rows = connection.execute(_STRETCH, (start, stop, STRETCH)).fetchall()
-            if not rows:
-                return
-            yield Stretch(*zip(*rows, strict=True))
-            start = rows[-1][0] + 1
+                deeds = connection.execute(_DEEDS, place).fetchall()
+                notes = [Note(*row) for row in connection.execute(_NOTES, place) if None not in row]
+            columns: Iterable[Any] = zip(*deeds, strict=True) if deeds else ((),) * 6
+            yield Stretch._make((*columns, notes))
 
     def page(
         self,

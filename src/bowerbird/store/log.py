@@ -6,7 +6,6 @@ tests.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any, NamedTuple, Protocol
 
 import polars as pl
@@ -35,20 +34,26 @@ class LogEvent:
     model_version: str | None = None
 
 
+class Note(NamedTuple):
+    """An answer or a merge, as much of it as memory is made of."""
+
+    offset: int
+    event: str
+    who: str  # as `people.key_of` says it; of a merge the session
+    time: int
+    told: str  # the items of an answer, as JSON; the user that a session became
+
+
 class Stretch(NamedTuple):
-    """Events one after the other, in columns: as much of them as memory is made of."""
+    """What happened one after the other: deeds, each of somebody on an item, in columns, and notes between them."""
 
     offset: Sequence[int]
     event: Sequence[str]
     item_id: Sequence[Any]
     weight: Sequence[float]
     time: Sequence[int]
-    who: Sequence[str | None]  # as `people.key_of` says it; of a merge the session
-    told: Sequence[str | None]  # of a slate its items as JSON, of a merge the user
-
-    def where(self, fits: Sequence[bool]) -> "Stretch":
-        """Return those that fit."""
-        return self if all(fits) else Stretch(*(list(compress(column, fits)) for column in self))
+    who: Sequence[str]  # as `people.key_of` says it
+    notes: Sequence[Note] = ()
 
 
 class EventLog(Protocol):

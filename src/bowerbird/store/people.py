@@ -5,6 +5,7 @@ What the log held at first stays in columns, which takes a quarter of the time; 
 """
 
 import json
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from operator import attrgetter
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from bowerbird.core.ids import Ids, encode
-from bowerbird.store.log import MERGE, SLATE, LogEvent, Stretch
+from bowerbird.store.log import MERGE, SLATE, LogEvent, Note, Stretch
 
 LATEST = 200  # events kept of each person, the last by their own times, whenever they came
 
@@ -52,8 +53,8 @@ class _Columns:
         self.people, self._row, self._ends = Ids.of([]), np.zeros(0, np.int64), np.zeros(1, np.int64)
 
     def add(self, deeds: Stretch) -> None:
-        """Add deeds, each of somebody and with an item."""
-        self._who.extend(deeds.who)  # type: ignore[arg-type]
+        """Add deeds."""
+        self._who.extend(deeds.who)
         self._event.extend(map(intern, deeds.event))
         self._item.extend(map(self._same.setdefault, deeds.item_id, deeds.item_id))
         self._numbers.append(np.array([deeds.offset, deeds.weight, deeds.time], float))
@@ -85,7 +86,7 @@ class People:
         self._first: _Columns | None = None
         self._deeds: dict[str, deque[Deed]] = {}  # of those who have some beyond the first
         self._shown: dict[str, deque[tuple[int, Any]]] = {}  # when an item was shown
-        self._merged: dict[str, list[str]] = {}  # sessions and the users that they became, one after the other
+        self._merged: dict[str, list[tuple[int, str]]] = {}  # the users that sessions became, one after the other
 
     def __len__(self) -> int:
         first = Ids.of([]) if self._first is None else self._first.people
@@ -95,39 +96,41 @@ class People:
         """Take in what the log holds, as `apply` does one event; the first of it stays in columns."""
         first = _Columns() if self._first is None else None
         for some in stretches:
-            some = some._replace(who=self._merge_all(some))
-            deeds = some.where([told is None for told in some.told]) if any(some.told) else some
-            kept = deeds.where([None not in pair for pair in zip(deeds.who, deeds.item_id, strict=True)])
+            for note in some.notes:
+                self._note(note)
+            who = some.who
+            if self._merged:
+                who = [
+                    self._owner(*one) if one[0] in self._merged else one[0]
+                    for one in zip(who, some.offset, strict=True)
+                ]
             if first is not None:
-                first.add(kept)
+                first.add(some._replace(who=who))
             else:
-                for key, *deed in zip(kept.who, *kept[:5], strict=True):
-                    self._add(str(key), Deed(*deed))
-            self.end = some.offset[-1] + 1
+                for key, *deed in zip(who, *some[:5], strict=True):
+                    self._add(key, Deed(*deed))
         if first is not None:
-            first.file({session: users[0] for session, users in self._merged.items()})
+            first.file({session: users[0][1] for session, users in self._merged.items()})
             self._first = first
 
-    def _merge_all(self, some: Stretch) -> list[str | None]:
-        """Follow slates and merges; return what each event is filed under."""
-        who, merged = list(some.who), self._merged
-        for n, (key, told) in enumerate(zip(some.who, some.told, strict=True)):
-            if key in merged:
-                who[n] = merged[key][-1]
-            if told is None:
-                continue
-            if some.event[n] == MERGE:
-                self._merge(str(key), told)
-            elif (owner := who[n]) is not None:
-                shown = self._shown.setdefault(owner, deque(maxlen=LATEST))
-                shown.extend((some.time[n], item) for item in json.loads(told))
-        return [merged[key][0] if key in merged else key for key in who]  # merged later than this was done
+    def _note(self, note: Note) -> None:
+        """Follow an answer or a merge."""
+        if note.event == MERGE:
+            self._merge(note.offset, note.who, note.told)
+        else:
+            shown = self._shown.setdefault(self._now(note.who), deque(maxlen=LATEST))
+            shown.extend((note.time, item) for item in json.loads(note.told))
+
+    def _owner(self, session: str, offset: int) -> str:
+        """Return whose a deed of a session is that became a user: of whom it was then, or else of the first."""
+        users = self._merged[session]
+        return users[max(0, bisect_left(users, (offset, "")) - 1)][1]
 
     def apply(self, offset: int, event: LogEvent, shown: Iterable[Any] = ()) -> None:
         """Take in one event; `shown` are the items of a slate."""
         key = self.key(event.user_id, event.session_id)
         if event.event == MERGE:
-            self.merge(event.session_id, event.user_id)
+            self.merge(offset, event.session_id, event.user_id)
         elif event.event == SLATE and key is not None:
             self._shown.setdefault(key, deque(maxlen=LATEST)).extend((event.time, item) for item in shown)
         elif event.item_id is not None and key is not None:
@@ -137,7 +140,7 @@ class People:
     def key(self, user_id: Any, session_id: Any = None) -> str | None:
         """Return what somebody's deeds are filed under, that of the user where a session was merged into one."""
         key = key_of(user_id, session_id)
-        return None if key is None else self._merged.get(key, [key])[-1]
+        return None if key is None else self._now(key)
 
     def deeds(self, key: str | None) -> list[Deed]:
         """Return somebody's deeds, oldest first by their own times."""
@@ -151,7 +154,7 @@ class People:
     def take_back(self, user_id: Any, session_id: Any, offset: int) -> Deed | None:
         """Forget one deed, and return it."""
         key = str(key_of(user_id, session_id))
-        for owner in (key, *self._merged.get(key, ())):
+        for owner in (key, *(user for _, user in self._merged.get(key, ()))):
             for deed in self._known(owner):
                 if deed.offset == offset:
                     self._mine(owner).remove(deed)
@@ -163,12 +166,17 @@ class People:
         self._leave(key)
         self._shown.pop(key, None)
 
-    def merge(self, session_id: Any, user_id: Any) -> None:
+    def merge(self, offset: int, session_id: Any, user_id: Any) -> None:
         """Make what a session did since its last merge, and what it will do, a user's."""
-        self._merge(str(key_of(None, session_id)), str(key_of(user_id)))
+        self._merge(offset, str(key_of(None, session_id)), str(key_of(user_id)))
 
-    def _merge(self, session: str, user: str) -> None:
-        self._merged.setdefault(session, []).append(user)
+    def _now(self, key: str) -> str:
+        """Return what is filed under a key from now on: that of the user where a session became one."""
+        users = self._merged.get(key)
+        return users[-1][1] if users else key
+
+    def _merge(self, offset: int, session: str, user: str) -> None:
+        self._merged.setdefault(session, []).append((offset, user))
         if came := self._known(session):
             both = sorted([*came, *self._known(user)], key=_TIME_AND_OFFSET)[-LATEST:]
             self._deeds[user] = deque(sorted(both))  # by offset
