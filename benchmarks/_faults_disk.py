@@ -147,7 +147,7 @@ def left_whole(folder: Path, files: dict[str, bytes], sent: list[LogEvent], acke
     """Open what a cut left; return what is wrong with it, where the first `acked` events must be there."""
     try:
         there = stored(folder, files)
-    except BowerbirdError as error:
+    except (BowerbirdError, sqlite3.Error) as error:
         found.add("lost", acked)
         return [f"cut {found.tried}: it does not open: {error}"] if acked else []
     found.add("lost", max(acked - len(there), 0))
@@ -209,7 +209,7 @@ def beginning(effort: Effort, files: dict[str, bytes], sent: list[LogEvent], fou
     """Return a fault unless these files are refused or hold a beginning of what was sent, each event whole."""
     try:
         there = stored(effort.folder / "left", files)
-    except BowerbirdError:
+    except (BowerbirdError, sqlite3.Error):
         found.figures["refused"] += 1
         return []
     same = there == [row_of(n, one) for n, one in enumerate(sent[: len(there)])]
