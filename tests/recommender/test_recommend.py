@@ -219,6 +219,12 @@ def test_recommend_all_writes_what_each_user_would_be_shown(
     assert done[-1] == len(users)
 
 
+def test_recommend_all_writes_no_file_that_a_spreadsheet_would_open(rec: bb.Recommender, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"all\.csv: what is written is Parquet\. Call it .*all\.parquet"):
+        rec.recommend_all(k=4, out=tmp_path / "all.csv")
+    assert not list(tmp_path.iterdir())
+
+
 def test_recommend_all_draws_ties_from_the_runs_seed(shop: Interactions, tmp_path: Path) -> None:
     rec = bb.fit(shop, "popularity", run=bb.RunOptions(seed=3))
     rec.recommend_all(k=5, out=tmp_path / "all.parquet")

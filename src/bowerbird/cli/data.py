@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bowerbird.cli.output import out, show_json, show_table
+from bowerbird.cli.output import show_json, show_table, tell
 
 if TYPE_CHECKING:
     from bowerbird.data import Description, Rows
@@ -47,7 +47,7 @@ def data_get(name: Annotated[str, typer.Argument()], data_root: Root = None, jso
     from bowerbird.data import get
 
     folder = get(name, data_root=data_root)
-    show_json({"name": name, "folder": str(folder)}) if json else out.print(str(folder), soft_wrap=True)
+    show_json({"name": name, "folder": str(folder)}) if json else tell(str(folder))
 
 
 @data_app.command("check")
@@ -78,9 +78,9 @@ def data_check(
     else:
         colours = {"error": "bold red", "warning": "yellow"}
         for one in problems:
-            _line(f"[{colours[one.level]}]{one.level}[/]: ", one.message)
+            tell(one.message, mark=f"[{colours[one.level]}]{one.level}[/]: ")
         if events is not None:
-            _line("", f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items ({events.origin})")
+            tell(f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items ({events.origin})")
     if events is None:
         raise typer.Exit(2)
 
@@ -89,12 +89,6 @@ def _sizes(events: Any) -> dict[str, Any]:
     if events is None:
         return {}
     return {"events": len(events), "users": events.n_users, "items": events.n_items, "origin": events.origin}
-
-
-def _line(mark: str, text: str) -> None:
-    from rich.markup import escape
-
-    out.print(f"{mark}{escape(text)}", highlight=False, soft_wrap=True)
 
 
 @data_app.command("describe")
@@ -216,12 +210,12 @@ def _show(one: "Description") -> None:
     if one.over_time and one.first is not None and one.last is not None:
         most = max(one.over_time)
         spark = "".join(BLOCKS[-(-8 * n // most)] for n in one.over_time)
-        _line("", f"Events over time\n{spark}\n{day_of(one.first)}{day_of(one.last):>{len(spark) - 10}}\n")
+        tell(f"Events over time\n{spark}\n{day_of(one.first)}{day_of(one.last):>{len(spark) - 10}}\n")
     if one.columns:
         cells = [(row["table"], row["column"], row["type"], f"{row['empty']:.1%}") for row in one.columns]
         show_table("Other columns", ("table", "column", "type", "empty"), cells, left=3)
     for text in one.warnings:
-        _line("[yellow]warning[/]: ", text)
+        tell(text, mark="[yellow]warning[/]: ")
 
 
 @data_app.command("convert")
@@ -236,4 +230,4 @@ def data_convert(
     from bowerbird.data import convert
 
     rows = convert(source, out_file, format=format, query=query)
-    show_json({"out": str(out_file), "rows": rows}) if json else _line("", f"{rows:,} rows in {out_file}")
+    show_json({"out": str(out_file), "rows": rows}) if json else tell(f"{rows:,} rows in {out_file}")

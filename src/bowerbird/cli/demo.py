@@ -5,7 +5,6 @@ The pick is made on validation too, so that the table of test figures stays an h
 """
 
 import json
-import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bowerbird.cli.output import command, err, out, say, show_json, show_table
+from bowerbird.cli.output import command, err, out, say, show_json, show_table, tell, word
 from bowerbird.core import RunOptions
 from bowerbird.data import Interactions, Split, load, split
 from bowerbird.evaluation import Report, compare, evaluate
@@ -188,7 +187,6 @@ def _show_stranger(recommender: Recommender) -> None:
 def _show_next(out_dir: Path, port: int, user: Any) -> None:
     body = json.dumps({"user_id": user, "k": 3, "explain": True})
     url = f"http://127.0.0.1:{port}/v1/recommendations"
-    out.print(f"\nSaved in {out_dir}. Next:", soft_wrap=True, highlight=False)
-    out.print(f"  {command()} serve {out_dir}", soft_wrap=True, highlight=False)
-    curl = f"  curl -s {url} -H 'content-type: application/json' -d {shlex.quote(body)}"
-    out.print(curl, soft_wrap=True, highlight=False, markup=False)
+    tell(f"\nSaved in {out_dir}. Next:")
+    tell(f"  {command()} serve {word(out_dir)}")
+    tell(f"  curl -s {url} -H 'content-type: application/json' -d {word(body)}")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import typer
 
-from bowerbird.cli.output import out, say, show_json
+from bowerbird.cli.output import say, show_json, tell
 from bowerbird.core import RequestError
 from bowerbird.data.readers import open_table
 from bowerbird.features import Context, FeatureBatch, join
@@ -25,15 +25,15 @@ def run_export(run: Path, out_file: Path | None, data: str | None, *, int8: bool
         show_json(done.to_dict())
     else:
         told = f"logits differ from the model's by {done.difference:.1g} at most"
-        out.print(f"{done.model} in {done.path}; {told}", soft_wrap=True)
-        out.print(f"how its inputs are made: {done.columns}", soft_wrap=True)
+        tell(f"{done.model} in {done.path}; {told}")
+        tell(f"how its inputs are made: {done.columns}")
     if not int8:
         return
     if done.int8 is None:
         say(f"int8 is not kept: it ranks unlike the model (Kendall's τ {done.tau:.4f}; {SAME} is needed)")
         raise typer.Exit(1)
     if not as_json:
-        out.print(f"int8 in {done.int8}; it ranks as the model does (Kendall's τ {done.tau:.4f})", soft_wrap=True)
+        tell(f"int8 in {done.int8}; it ranks as the model does (Kendall's τ {done.tau:.4f})")
 
 
 def _ranking(run: Path, data: str | None) -> tuple[Ranking, list[FeatureBatch]]:

@@ -12,7 +12,7 @@ import typer
 import bowerbird
 from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_app
 from bowerbird.cli.importing import import_rows
-from bowerbird.cli.output import out, say, show_json, show_table
+from bowerbird.cli.output import say, show_json, show_table, tell
 from bowerbird.core import BowerbirdError, RequestError
 
 app = typer.Typer(
@@ -259,7 +259,7 @@ def recommend(
             len(recommender.user_ids), lambda done: recommender.recommend_all(k=k, out=out_file, progress=done)
         )
         summary = {"out": str(out_file), "users": len(recommender.user_ids), "rows": rows, "k": k}
-        show_json(summary) if json else out.print(f"{rows:,} rows for {summary['users']:,} users in {out_file}")
+        show_json(summary) if json else tell(f"{rows:,} rows for {summary['users']:,} users in {out_file}")
         return
     given = [name for name, one in (("user", user), ("history", history), ("feature", feature)) if one]
     if len(given) > 1:

@@ -1,6 +1,11 @@
-"""How commands speak: tables and sentences for people on a terminal, one JSON document for programs."""
+"""How commands speak: tables and sentences for people on a terminal, one JSON document for programs.
+
+What people are shown holds ids and titles of anybody: no letter of them commands the terminal, and none is markup.
+"""
 
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,10 +14,10 @@ from typing import Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # and what turns a line round
 out = Console()
 err = Console(stderr=True)
 
@@ -29,12 +34,29 @@ def show_json(document: Any) -> None:
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1) -> None:
     """Print a table; the first `left` columns are texts, the others numbers."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    head = Text(_shown(title))
+    table = Table(title=head, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < left else "right", overflow="fold")
+        table.add_column(Text(_shown(column)), justify="left" if place < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else Text(str(cell)) for cell in row))
+        table.add_row(*("" if cell is None else Text(_shown(str(cell))) for cell in row))
     out.print(table)
+
+
+def tell(text: str, *, mark: str = "") -> None:
+    """Print a sentence for people on standard output, as `say` does on standard error."""
+    out.print(_marked(mark, text), highlight=False, soft_wrap=True)
+
+
+def word(value: object, option: str = "") -> str:
+    """Return a value as a word of a command that may be copied, behind the option that it belongs to."""
+    text = shlex.quote(_shown(str(value)))
+    between = "=" if text.startswith(("-", "'-")) else " "
+    return f"{option}{between}{text}" if option else text
+
+
+def _shown(text: str) -> str:
+    return COMMANDS.sub("�", text)
 
 
 def say(text: str, *, mark: str = "") -> None:
@@ -42,4 +64,8 @@ def say(text: str, *, mark: str = "") -> None:
 
     `text` is taken as it is, whatever brackets it holds; `mark` is a coloured word before it.
     """
-    err.print(f"{mark}{escape(text)}", highlight=False, soft_wrap=True)
+    err.print(_marked(mark, text), highlight=False, soft_wrap=True)
+
+
+def _marked(mark: str, text: str) -> Text:
+    return Text.from_markup(mark) + Text(_shown(text))

@@ -8,9 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from bowerbird.cli.main import show_report
-from bowerbird.cli.output import command, out, say, show_json, show_table
+from bowerbird.cli.output import command, out, say, show_json, show_table, tell, word
 from bowerbird.cli.steps import forget, on_everything, resumable, say_resumed, searched
 from bowerbird.core import RequestError
+from bowerbird.core.parquet import check_name
 from bowerbird.data import Rows, RowSplit, read_rows
 from bowerbird.data.files import typed
 from bowerbird.data.readers import open_table
@@ -69,12 +70,14 @@ def run_rows(recipe: Recipe, out_dir: Path | None, *, refit: bool, as_json: bool
     _say_unread(unread)
     out.print(f"trained in {seconds:.1f} s" + (" and again on everything" if refit else ""))
     if out_dir is not None:
-        out.print(f"saved {predictor.name} as version {version} in {out_dir}", soft_wrap=True)
-        out.print(f"next: {command()} predict {out_dir} FILE --out scores.parquet", soft_wrap=True)
+        tell(f"saved {predictor.name} as version {version} in {out_dir}")
+        tell(f"next: {command()} predict {word(out_dir)} FILE --out scores.parquet")
 
 
 def run_predict(run: Path, source: str, out_file: Path | None, *, as_json: bool) -> None:
     """Score every row of a file, and write the rows with their probabilities, or show the first."""
+    if out_file is not None:
+        check_name(out_file)
     predictor = Predictor.load(run)
     table = open_table(source)
     frame = table.columns(table.names)
@@ -90,7 +93,7 @@ def run_predict(run: Path, source: str, out_file: Path | None, *, as_json: bool)
         return
     _say_unread(unread)
     if out_file is not None:
-        out.print(f"{len(scores):,} rows in {out_file}", soft_wrap=True)
+        tell(f"{len(scores):,} rows in {out_file}")
         return
     names = [f"p_{task}" for task in predictor.tasks]
     shown = scored.select(*names, *frame.columns[: max(COLUMNS - len(names), 0)]).head(FIRST)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.cli.main import show_reports
-from bowerbird.cli.output import command, out, say, show_json, show_table
+from bowerbird.cli.output import command, out, say, show_json, show_table, tell, word
 from bowerbird.cli.rows import run_rows
 from bowerbird.cli.steps import forget, labels_told, on_everything, resumable, say_resumed, searched
 from bowerbird.core import ConfigError, DataError, did_you_mean, entry_of
@@ -78,8 +78,9 @@ def run_training(
     _show(recommender, split, report)
     out.print(f"trained in {seconds:.1f} s" + (" and again on everything" if refit else ""))
     if out_dir is not None:
-        out.print(f"saved {recommender.name} as version {version} in {out_dir}", soft_wrap=True)
-        out.print(f"next: {command()} recommend {out_dir} --user {recommender.user_ids[0]} --explain", soft_wrap=True)
+        tell(f"saved {recommender.name} as version {version} in {out_dir}")
+        user = word(recommender.user_ids[0], "--user")
+        tell(f"next: {command()} recommend {word(out_dir)} {user} --explain")
 
 
 def _measure(recommender: Recommender, split: Split, seed: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from bowerbird.cli.output import out, say, show_json, show_table
+from bowerbird.cli.output import out, say, show_json, show_table, tell
 from bowerbird.core import BundleError, RequestError, World
 from bowerbird.store import bundles, histories
 
@@ -73,7 +73,7 @@ def run_update(
         show_json(document | told | {"version": version, "log_offset": found.recommender.log_offset})
     else:
         sizes = f"{found.n_events:,} events, {found.new_users:,} new users, {found.new_items:,} new items"
-        out.print(f"{sizes} in {found.seconds:.1f} s: {found.reason}", soft_wrap=True)
+        tell(f"{sizes} in {found.seconds:.1f} s: {found.reason}")
         out.print(f"published as version {version}" if version else f"refused; version {rec.version} stays")
     return PUBLISHED if found.accepted else REFUSED
 
@@ -151,7 +151,7 @@ def _show_move(run: Path, before: str, version: str, as_json: bool) -> None:
     if as_json:
         show_json({"run": str(run), "before": before, "version": version})
     else:
-        out.print(f"{run}: version {version} is the current one now; it was {before}", soft_wrap=True)
+        tell(f"{run}: version {version} is the current one now; it was {before}")
 
 
 def _cells(row: dict[str, Any], metric: str) -> list[Any]:

@@ -1,8 +1,15 @@
-"""Parquet: whether a file tells of more than its bytes can hold. A megabyte may stand for more than all memory."""
+"""Parquet: whether a file tells of more than its bytes can hold, and whether one to be written is called so.
+
+A megabyte may stand for more than all memory. And what is called .csv is opened by spreadsheets, which reckon with ids
+and titles that begin with "=": nothing here writes such a file for people.
+"""
 
 from pathlib import Path
 from typing import BinaryIO
 
+from bowerbird.core.errors import RequestError
+
+OTHERS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".xls", ".xlsx", ".ods")
 NUMBER = 8  # bytes of a value in memory; a text has twice that for where it lies
 
 
@@ -27,3 +34,9 @@ def overfull(source: Path | BinaryIO, budget: int) -> str:
     if max(rows * about.num_columns, values + texts) * NUMBER > budget:
         return f"it tells of {rows:,} rows and {values:,} values"
     return ""
+
+
+def check_name(path: Path) -> None:
+    """Raise `RequestError` where a file that will be Parquet is called as another format is."""
+    if path.suffix.lower() in OTHERS:
+        raise RequestError(f"{path}: what is written is Parquet. Call it {path.with_suffix('.parquet')}.")

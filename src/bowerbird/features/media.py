@@ -131,7 +131,8 @@ def describe(
 
     A text is a text or a list of them. A picture or a sound is the path of a file (below `root`, where that is given),
     "archive.zip!member", or the bytes of one; without `paths`, no file that a value names is opened. Vectors are kept
-    in the folder `cache`. Raises `DataError` where the type of the values cannot be any of that, and what `encoder_of` raises.
+    in the folder `cache`. Raises `DataError` where the type of the values cannot be any of that, and what `encoder_of`
+    raises.
     """
     encoder = encoder_of(column)
     vectors = np.full((len(values), encoder.dim), np.nan, np.float32)

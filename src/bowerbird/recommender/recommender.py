@@ -36,6 +36,7 @@ from bowerbird.core import (
     torch_stream,
 )
 from bowerbird.core.ids import Ids
+from bowerbird.core.parquet import check_name
 from bowerbird.data import EventType, Holdout, Interactions, Rows, Schema
 from bowerbird.evaluation import Health, evaluate
 from bowerbird.evaluation import health as health_of
@@ -283,11 +284,13 @@ class Recommender:
     def recommend_all(self, *, k: int = 10, out: str | Path, progress: Any = None) -> int:
         """Write a slate for every known user to a Parquet file, block by block; return the number of rows.
 
-        Columns: user_id, rank, item_id, score, rung. `progress`, if given, is called with the users done so far.
+        Columns: user_id, rank, item_id, score, rung. `progress`, if given, is called with the users done so far. Raises
+        `RequestError` for a file that is called as another format is.
         """
         import pyarrow.parquet as pq
 
         _check_k(k)
+        check_name(Path(out))
         written, writer = 0, None
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(out).with_name(Path(out).name + ".part")
