@@ -131,8 +131,8 @@ class _Watch:
 
     def __init__(self) -> None:
         self.on, self.folder, self.seen = False, "", list[str]()
-        homes = {sys.prefix, sys.base_prefix, str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)}
-        self.known = (*HARMLESS, *(os.path.realpath(one) + os.sep for one in homes | set(filter(None, sys.path))))
+        homes = {os.environ.get("TMPDIR", ""), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)}
+        self.known = (*HARMLESS, *(os.path.realpath(one) + os.sep for one in homes | set(sys.path) if one))
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, values: tuple[Any, ...]) -> None:
