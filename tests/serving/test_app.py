@@ -127,6 +127,7 @@ def test_a_failure_of_ours_is_a_500_without_a_trace(shop: Recommender, monkeypat
     assert response.status_code == 500
     assert "secret" not in response.text
     assert response.json()["retryable"] is True
+    assert response.headers["connection"] == "close"  # as servers do after it
 
 
 def test_a_model_that_fails_is_stood_in_for(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:

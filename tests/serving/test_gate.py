@@ -304,15 +304,6 @@ def test_between_two_answers_of_many_the_loop_turns(clock: Clock) -> None:
     assert asyncio.run(run()).index("/healthz") < 3
 
 
-def test_whoever_is_told_that_the_server_failed_is_told_that_the_connection_ends(clock: Clock) -> None:
-    async def failed(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 500, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    _, headers = asyncio.run(_ask(Gate(failed, world=clock, metrics=Metrics()), "/v1/status"))
-    assert headers["connection"] == "close"
-
-
 @pytest.mark.parametrize("path", ["/v1/status", '/v1/items/ü"%b\\'])
 def test_a_server_that_has_enough_to_do_refuses_like_any_other(clock: Clock, path: str) -> None:
     gate = Gate(echo, world=clock, metrics=Metrics())

@@ -220,8 +220,6 @@ class _Visit:
             names = {name for name, _ in message["headers"]}
             if b"x-request-id" not in names:
                 message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
-            if self.status == 500:  # servers end the connection after it, and whoever asked is told
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
         await self._send(message)
 
     def _read(self) -> None:

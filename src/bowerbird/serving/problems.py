@@ -74,6 +74,8 @@ def problem(
     sent = dict(headers or {})
     if status in (429, 503):
         sent.setdefault("Retry-After", str(LATER_S))
+    if status == 500:  # a server ends the connection after it: whoever asked is told, and asks on another one
+        sent.setdefault("Connection", "close")
     body = ProblemBody(
         type="about:blank",
         title=HTTPStatus(status).phrase,
