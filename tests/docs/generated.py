@@ -1,4 +1,4 @@
-"""The parts of the documents that are written from the program: commands, models, named data sets.
+"""The generated parts of the documents: commands, models, named data sets, and what came of breaking things.
 
     python tests/docs/generated.py
 
@@ -7,11 +7,13 @@ writes them anew, between the marks `<!-- generated: NAME -->` and `<!-- end -->
 
 import ast
 import inspect
+import json
 import re
 import textwrap
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from bowerbird.data import REGISTRY
 from bowerbird.data.named import READ_WITH
 
 DOCS = Path(__file__).parents[2] / "docs"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MARK = r"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
 
 
@@ -137,7 +140,47 @@ def sets_part() -> str:
     return table(("name", "what it is", "read with", "its owner's terms"), rows)
 
 
-PARTS = {"cli": ("cli.md", cli_part), "models": ("models.md", models_part), "sets": ("data.md", sets_part)}
+# ── what was broken ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def broken_part(benchmark: str) -> str:
+    """Return what came of each stage of a benchmark that breaks things, by its newest row."""
+    kept = BENCHMARKS / "results" / f"{benchmark}.jsonl"
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
+    newest = {row["stage"]: row for row in map(json.loads, lines)}
+    rows = [
+        (
+            f"`{row['stage']}`",
+            row["promise"],
+            *(f"{row[name]:,}" for name in ("tried", "passed", "wrong")),
+            row["bound"],
+            ", ".join(f"{name.replace('_', ' ')} {figure(value)}" for name, value in row["figures"].items()),
+            f"{row['minutes']:.1f}",
+        )
+        for row in newest.values()
+    ]
+    seeds = sorted({row["seed"] for row in newest.values()})
+    told = [
+        f"{name} {', '.join(sorted({row[name] for row in newest.values()}))}" for name in ("machine", "commit", "date")
+    ]
+    heads = ("stage", "promise", "tried", "passed", "wrong", "rate, 95 %", "figures", "min")
+    return table(heads, rows) + f"\nSeed {', '.join(map(str, seeds))}; {'; '.join(told)}.\n"
+
+
+def figure(value: Any) -> str:
+    """Return a figure as it is read."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+PARTS = {
+    "cli": ("cli.md", cli_part),
+    "models": ("models.md", models_part),
+    "sets": ("data.md", sets_part),
+    "faults": ("what-we-broke.md", partial(broken_part, "faults")),
+    "security": ("what-we-broke.md", partial(broken_part, "security")),
+}
 
 
 def written(name: str) -> tuple[Path, str, str]:
