@@ -169,6 +169,16 @@ def stored(folder: Path, files: dict[str, bytes]) -> list[tuple[object, ...]]:
         return connection.execute(SELECT).fetchall() if whole == "ok" else [(whole,)]
 
 
+def glanced_at(folder: Path, files: dict[str, bytes]) -> list[tuple[object, ...]]:
+    """Return the rows as `stored` does, by SQLite alone, in a fifth of the time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / f"{FILE}-shm").unlink(missing_ok=True)
+    with closing(RealWorld().connect((folder / FILE).as_uri())) as connection:
+        return connection.execute(SELECT).fetchall()
+
+
 def row_of(offset: int, one: LogEvent) -> tuple[object, ...]:
     """Return the row of an event."""
     return offset, one.event_id, one.event, one.item_id, one.user_id, one.time, one.context
@@ -183,6 +193,7 @@ def log_cut(effort: Effort) -> Found:
     rng, sent = effort.rng(), list[LogEvent]()
     database = Database(effort.folder / "whole")
     log = SqliteLog(database)
+    database.write(lambda connection: None, then=lambda _: checkpoint(database)).result()  # tables lie in the file
     while not sent or (effort.folder / "whole" / WAL).stat().st_size < 2 * LAST_BYTES:
         sent += (group := [event(len(sent) + n, rng) for n in range(3)])
         log.append(group)
@@ -208,7 +219,7 @@ def log_cut(effort: Effort) -> Found:
 def beginning(effort: Effort, files: dict[str, bytes], sent: list[LogEvent], found: Found, what: str) -> list[str]:
     """Return a fault unless these files are refused or hold a beginning of what was sent, each event whole."""
     try:
-        there = stored(effort.folder / "left", files)
+        there = (stored if found.tried % 16 == 0 else glanced_at)(effort.folder / "left", files)
     except (BowerbirdError, sqlite3.Error):
         found.figures["refused"] += 1
         return []
