@@ -150,3 +150,16 @@ def test_an_id_that_no_path_would_lead_to_is_refused(client: TestClient, one: st
     assert client.put(f"/v1/items/{quote(one, safe='')}", json={}).status_code == 422
     told = client.post("/v1/users:batch", json={"rows": [{"id": one}]}).json()
     assert (told["kept"], told["rejected"][0]["pointer"]) == (0, "/id")
+
+
+def test_of_very_many_properties_the_rarest_are_no_columns(
+    client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bowerbird.serving.view.MOST_COLUMNS", 3)
+    for number in range(5):
+        engine.catalogue.put("item", f"new{number}", {"colour": "red", "size": number, f"odd{number}": 1})
+    engine.tend()
+    columns = client.get("/v1/schema").json()["items"]
+    assert len(columns) == 4 + 3
+    assert {"colour", "size"} < set(columns)
+    assert client.get("/v1/items/new4").json()["properties"] == {"colour": "red", "size": 4, "odd4": 1}

@@ -4,6 +4,7 @@ A request holds the view that it began with, so that no answer mixes two version
 model's; rows from there on are items that the catalogue brought later.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -27,6 +28,7 @@ from bowerbird.store.people import People
 from bowerbird.store.schema import Declared
 
 PUBLISHED = "published_at"  # the property that says since when an item is there, seconds since 1970 UTC
+MOST_COLUMNS = 1_000  # that documents bring: each takes a millisecond whenever one of them changes
 NEVER = np.iinfo(np.int64).max
 TINY = 1e-9  # what is left of a count by rounding, when all of it was taken back
 HALF_LIFE_S = 86_400.0  # in which a choice loses half of its say in what is trending
@@ -203,7 +205,7 @@ def _plain(value: Any) -> Any:
 def item_table(rec: Recommender, documents: Sequence[Stored]) -> tuple[pl.DataFrame, tuple[Any, ...]]:
     """Return what is known of every item, a row each, and the ids of those that the model does not know.
 
-    A property of the catalogue wins over the column of the item table.
+    A property of the catalogue wins over the column of the item table; the rarest beyond `MOST_COLUMNS` are left out.
     """
     extra = tuple(one.id for one in documents if rec.item_ids.row(one.id) < 0)
     ids = rec.item_ids.values
@@ -222,7 +224,8 @@ def item_table(rec: Recommender, documents: Sequence[Stored]) -> tuple[pl.DataFr
         return table, extra
     place = {str(one): len(rec.item_ids) + n for n, one in enumerate(extra)}
     rows = [row if (row := rec.item_ids.row(one.id)) >= 0 else place[str(one.id)] for one in told]
-    names = sorted({name for one in told for name in one.properties if name != "item_id"})
+    counts = Counter(name for one in told for name in one.properties if name != "item_id")
+    names = sorted(name for name, _ in counts.most_common(MOST_COLUMNS))
     return table.with_columns(_column(table, name, told, rows) for name in names), extra
 
 
