@@ -1,5 +1,6 @@
 """Ids of every kind, and questions for what must not be shown."""
 
+import json
 import unicodedata
 from typing import Any
 from urllib.parse import quote
@@ -42,7 +43,8 @@ def made_up(rng: np.random.Generator) -> str:
     if rng.random() < 0.6:
         return "".join(ODD[rng.integers(len(ODD))] for _ in range(rng.choice([1, 1, 1, 2])))
     tops = [0x7F, 0x7F, 0x2FF, 0xFFFF, 0x10FFFF]
-    return "".join(chr(rng.integers(0, tops[rng.integers(len(tops))] + 1)) for _ in range(rng.integers(1, 12)))
+    text = "".join(chr(rng.integers(0, tops[rng.integers(len(tops))] + 1)) for _ in range(rng.integers(1, 12)))
+    return str(json.loads(json.dumps(text)))  # halves that fit together are one character to JSON
 
 
 def _quoted(text: str) -> str:
