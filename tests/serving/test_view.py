@@ -21,9 +21,9 @@ def test_many_choices_count_as_they_do_one_by_one() -> None:
         one.add(*choice)
     rows, item_ids, weights, times = zip(*choices, strict=True)
     many.changed = False
-    many.add_all([], np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    many.add_all([], {}, np.zeros(0), np.zeros(0))
     assert not many.changed
-    many.add_all(item_ids, np.array(rows), np.array(weights), np.array(times))
+    many.add_all(item_ids, dict(zip(item_ids, rows, strict=True)), np.array(weights), np.array(times))
     assert many.changed
     assert many.chosen.tolist() == one.chosen.tolist() == [6.0, 0.6]
     assert many.hot == pytest.approx(one.hot)
@@ -39,7 +39,7 @@ def test_a_choice_that_is_years_from_when_counting_began_is_a_number(years: int)
         tally.add(0, "a", 1.0, ZERO)
         tally.add(-1, "new", 1.0, ZERO)
     one.add(1, "b", 1.0, when)
-    many.add_all(["b"], np.array([1]), np.array([1.0]), np.array([when]))
+    many.add_all(["b"], {"b": 1}, np.array([1.0]), np.array([when]))
     for tally in (one, many):
         scores = tally.hot.astype(np.float32)
         assert np.isfinite(scores).all()

@@ -198,16 +198,26 @@ def test_stretches_hold_what_a_walk_meets(log: SqliteLog, monkeypatch: pytest.Mo
     log.erase("bob")
     log.append([LogEvent("g", "slate", user_id=7, context="no JSON"), LogEvent("h", "slate", context='{"items": [1]}')])
     found = list(log.stretches(0, log.end))
-    assert [deed for some in found for deed in zip(*some[:6], strict=True)] == [
+    assert [deed for some in found for deed in some.deeds.iter_rows()] == [
         (0, "like", "x", 1.0, 0, "u7"),
-        (2, "like", 7, 1 / 3, 9, "st"),
+        (2, "like", "7", 1 / 3, 9, "st"),
     ]
     assert [note for some in found for note in some.notes] == [
         (3, "slate", "uann", 5, '["é",1]'),
         (4, "merge", "st", 0, "u7"),
     ]
-    assert [len(some.offset) + len(some.notes) for some in log.stretches(2, 4)] in ([1, 1], [2])
+    assert [len(some.deeds) + len(some.notes) for some in log.stretches(2, 4)] in ([1, 1], [2])
     assert list(log.stretches(9, 9)) == []
+
+
+@pytest.mark.parametrize("name", ["é😀", "\"'\\", "\u2028", "x" * 256, "7", "{}"])
+def test_stretches_hold_any_id_and_any_weight(log: SqliteLog, name: str) -> None:
+    weights = [1.0, 0.1, 1 / 3, 1e6, 5e-324, 123456.7890123456789, 0.1 + 0.2]
+    log.append([event(f"{name}{n}", name, name, weight=weight) for n, weight in enumerate(weights)])
+    (some,) = log.stretches(0, log.end)
+    assert some.deeds["weight"].to_list() == weights
+    assert set(some.deeds["item_id"]) == {name}
+    assert set(some.deeds["who"]) == {f"u{name}"}
 
 
 def test_an_event_is_found_until_it_is_taken_back_or_erased(log: SqliteLog) -> None:

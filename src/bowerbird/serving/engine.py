@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -233,15 +232,20 @@ class Engine:
         return people
 
     def _catch_up(self, view: View, end: int) -> None:
-        """Apply what the log holds from where a view's people are, up to `end`."""
+        """Apply what the log holds from where a view's people are, up to `end`: what is there at first all at once."""
+        people = view.people
 
         def counted() -> Iterator[Stretch]:
-            for some in self.log.stretches(view.people.end, end):
+            for some in self.log.stretches(people.end, end):
                 self._count_all(view, some)
                 yield some
 
-        view.people.take_in(counted())
-        view.people.end = max(view.people.end, end)  # what was retracted or erased leaves no event behind
+        if people.end == people.start:
+            people.take_in(counted())
+        else:
+            for offset, event in self.log.walk(people.end, end):
+                self._follow(view, offset, event)
+        people.end = max(people.end, end)  # what was retracted or erased leaves no event behind
 
     def _follow(self, view: View, offset: int, event: LogEvent) -> None:
         if offset < view.people.end:
@@ -262,13 +266,11 @@ class Engine:
     def _count_all(self, view: View, some: Stretch) -> None:
         """Count events as `_count` does one."""
         worth = {kind.name: kind.weight for kind in view.kinds if kind.sign == "positive"}
-        good: Sequence[Sequence[Any]] = some[1:5]
-        if not worth.keys() >= set(some.event):
-            good = [list(compress(column, map(worth.__contains__, some.event))) for column in good]
-        events, item_ids, weights, moments = good
-        weight = np.array([worth[event] for event in events]) * np.array(weights)
-        times = np.minimum(np.array(moments), self.world.now())  # later ones were noted under a clock that was wrong
-        view.tally.add_all(item_ids, view.rows_of(item_ids), weight, times)
+        good = some.deeds.filter(pl.col("event").is_in(list(worth)))
+        rows = {item_id: view.row(item_id) for item_id in good["item_id"].unique()}
+        weights = good["event"].replace_strict(worth, return_dtype=pl.Float64) * good["weight"]
+        times = np.minimum(good["time"].to_numpy(), self.world.now())  # later ones were noted under a wrong clock
+        view.tally.add_all(good["item_id"].to_list(), rows, weights.to_numpy(), times)
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 

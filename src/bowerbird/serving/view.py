@@ -59,10 +59,13 @@ class Tally:
         self.hot[row] = _sum(self.hot[row], hot)
         self.changed = True
 
-    def add_all(self, item_ids: Sequence[Any], rows: np.ndarray, weights: np.ndarray, times: np.ndarray) -> None:
+    def add_all(
+        self, item_ids: Sequence[Any], row_of: Mapping[Any, int], weights: np.ndarray, times: np.ndarray
+    ) -> None:
         """Count many choices as `add` does one."""
-        if not len(rows):
+        if not len(item_ids):
             return
+        rows = np.fromiter(map(row_of.__getitem__, item_ids), np.int64, len(item_ids))
         self._move_zero(int(times.max()))
         hot = weights * np.exp2((times - self.zero) / HALF_LIFE_S)
         known = rows >= 0
@@ -156,11 +159,6 @@ class View:
     def rows(self, item_ids: Sequence[Any]) -> np.ndarray:
         """Return the rows of items, int64 (n,), −1 where there is none."""
         return np.fromiter((self.row(one) for one in item_ids), np.int64, len(item_ids))
-
-    def rows_of(self, item_ids: Sequence[Any]) -> np.ndarray:
-        """Return what `rows` does, fast where many ids are the same."""
-        row_of = {item_id: self.row(item_id) for item_id in set(item_ids)}
-        return np.fromiter(map(row_of.__getitem__, item_ids), np.int64, len(item_ids))
 
     def item_id(self, row: int) -> Any:
         """Return the caller's id of a row."""

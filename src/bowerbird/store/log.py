@@ -45,15 +45,10 @@ class Note(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """What happened one after the other: deeds, each of somebody on an item, in columns, and notes between them."""
+    """What happened one after the other: deeds, each of somebody on an item, and notes between them."""
 
-    offset: Sequence[int]
-    event: Sequence[str]
-    item_id: Sequence[Any]
-    weight: Sequence[float]
-    time: Sequence[int]
-    who: Sequence[str]  # as `people.key_of` says it
-    notes: Sequence[Note] = ()
+    deeds: pl.DataFrame  # offset, event, item_id (text), weight, time, and who, as `people.key_of` says it
+    notes: Sequence[Note]
 
 
 class EventLog(Protocol):

@@ -7,9 +7,8 @@ What the log held at first stays in columns, which takes a quarter of the time; 
 import json
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from sys import intern
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ class Deed(NamedTuple):
 
     offset: int
     event: str
-    item_id: Any
+    item_id: str  # as a text, whatever it was
     weight: float
     time: int
 
@@ -42,30 +41,15 @@ def key_of(user_id: Any, session_id: Any = None) -> str | None:
 
 
 class _Columns:
-    """Deeds in columns, found by who did them."""
+    """Deeds in columns, found by who did them; `owner` says under whom those of some sessions are filed."""
 
-    def __init__(self) -> None:
-        self._who: list[str] = []
-        self._event: list[str] = []
-        self._item: list[Any] = []
-        self._same: dict[Any, Any] = {}  # one object of each item id
-        self._numbers: list[np.ndarray] = [np.zeros((3, 0))]  # offset, weight and time: below 2^53, all of them
-        self.people, self._row, self._ends = Ids.of([]), np.zeros(0, np.int64), np.zeros(1, np.int64)
-
-    def add(self, deeds: Stretch) -> None:
-        """Add deeds."""
-        self._who.extend(deeds.who)
-        self._event.extend(map(intern, deeds.event))
-        self._item.extend(map(self._same.setdefault, deeds.item_id, deeds.item_id))
-        self._numbers.append(np.array([deeds.offset, deeds.weight, deeds.time], float))
-
-    def file(self, owner: dict[str, str]) -> None:
-        """Sort them by person, those of some sessions under their owners."""
-        who = [owner.get(key, key) for key in self._who] if owner else self._who
-        self.people, person = encode(pl.Series(who, dtype=pl.String))
+    def __init__(self, parts: Sequence[pl.DataFrame], owner: Mapping[str, str]) -> None:
+        deeds = pl.concat(parts)
+        who = deeds["who"].replace(list(owner), list(owner.values())) if owner else deeds["who"]
+        self.people, person = encode(who)
         self._row = np.argsort(person, kind="stable")
         self._ends = np.concatenate([[0], np.bincount(person, minlength=len(self.people)).cumsum()])
-        self._who, self._numbers = [], [np.concatenate(self._numbers, axis=1)]
+        self._deeds, self._time = deeds.drop("who"), deeds["time"].to_numpy()
 
     def of(self, key: str) -> list[Deed]:
         """Return the latest deeds of a person in the order of the log."""
@@ -73,9 +57,8 @@ class _Columns:
             return []
         rows = self._row[self._ends[person] : self._ends[person + 1]]
         if len(rows) > LATEST:
-            rows = np.sort(rows[np.argsort(self._numbers[0][2, rows], kind="stable")[-LATEST:]])
-        told = zip(rows.tolist(), self._numbers[0][:, rows].T.tolist(), strict=True)
-        return [Deed(int(n), self._event[row], self._item[row], weight, int(time)) for row, (n, weight, time) in told]
+            rows = np.sort(rows[np.argsort(self._time[rows], kind="stable")[-LATEST:]])
+        return [Deed(*one) for one in self._deeds[rows].iter_rows()]
 
 
 class People:
@@ -93,25 +76,20 @@ class People:
         return len(first) + sum(bool(mine) - (first.row(key) >= 0) for key, mine in list(self._deeds.items()))
 
     def take_in(self, stretches: Iterable[Stretch]) -> None:
-        """Take in what the log holds, as `apply` does one event; the first of it stays in columns."""
-        first = _Columns() if self._first is None else None
-        for some in stretches:
-            for note in some.notes:
+        """Take in what the log holds at first, as `apply` does one event; it stays in columns."""
+        parts = []
+        for deeds, notes in stretches:
+            for note in notes:
                 self._note(note)
-            who = some.who
-            if self._merged:
-                who = [
-                    self._owner(*one) if one[0] in self._merged else one[0]
-                    for one in zip(who, some.offset, strict=True)
-                ]
-            if first is not None:
-                first.add(some._replace(who=who))
-            else:
-                for key, *deed in zip(who, *some[:5], strict=True):
-                    self._add(key, Deed(*deed))
-        if first is not None:
-            first.file({session: users[0][1] for session, users in self._merged.items()})
-            self._first = first
+            of_users = deeds["who"].is_in(pl.Series(list(self._merged), dtype=pl.String)).arg_true()
+            if len(of_users):
+                who = deeds["who"].to_list()
+                for row, offset in zip(of_users, deeds["offset"].gather(of_users), strict=True):
+                    who[row] = self._owner(who[row], offset)
+                deeds = deeds.with_columns(who=pl.Series(who, dtype=pl.String))
+            parts.append(deeds)
+        if parts:
+            self._first = _Columns(parts, {session: users[0][1] for session, users in self._merged.items()})
 
     def _note(self, note: Note) -> None:
         """Follow an answer or a merge."""
@@ -134,7 +112,7 @@ class People:
         elif event.event == SLATE and key is not None:
             self._shown.setdefault(key, deque(maxlen=LATEST)).extend((event.time, item) for item in shown)
         elif event.item_id is not None and key is not None:
-            self._add(key, Deed(offset, event.event, event.item_id, event.weight, event.time))
+            self._add(key, Deed(offset, event.event, str(event.item_id), event.weight, event.time))
         self.end = offset + 1
 
     def key(self, user_id: Any, session_id: Any = None) -> str | None:
