@@ -58,6 +58,16 @@ def test_values_are_of_the_columns_type_or_empty(said: list[Any], old: pl.DataTy
     assert column_of(said, "x", old).to_list() == expected
 
 
+@pytest.mark.parametrize(
+    "of",
+    [lambda n: {f"n{n}": 1}, lambda n: [{f"n{n}": 1}], lambda n: {"a": {f"n{n}": 1}}, lambda n: {"a": [{f"n{n}": 1}]}],
+)
+def test_objects_that_share_no_names_are_no_column(of: Any) -> None:
+    few, many = column_of([of(n) for n in range(200)], "x", None), column_of([of(n) for n in range(300)], "x", None)
+    assert few.null_count() == 0
+    assert set(map(str, many.to_list())) <= {"None", "[None]"}
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(JSON, min_size=1, max_size=5), st.sampled_from(TYPES))
 def test_whatever_is_said_makes_a_column(said: list[Any], old: pl.DataType | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+MOST_NAMES = 256  # of the objects under one name, all of them together: each object of a column has a place for each
 WHOLE = 2**63  # whole numbers below it, of either sign, are kept exactly
 KINDS: tuple[tuple[type, str], ...] = (  # the first that fits: a truth value is an int to Python
     (bool, "truth"), (int, "number"), (float, "number"), (str, "text"), (list, "list"), (dict, "object")
@@ -45,9 +46,23 @@ def _series(said: Sequence[Any], name: str, kind: str, inner: pl.DataType | None
         numbers = values if whole else [_float(one) for one in values]
         return pl.Series(name, numbers, dtype=pl.Int64 if whole else pl.Float64)
     if kind == "object":
-        found = pl.Series(name, values, strict=False)
+        found = pl.Series(name, values if _few_names(values) else [None] * len(values), strict=False)
         return found if found.dtype == pl.Struct else pl.Series(name, [None] * len(values), dtype=pl.String)
     return pl.Series(name, values, dtype=pl.Boolean if kind == "truth" else pl.String)
+
+
+def _few_names(objects: Sequence[Any]) -> bool:
+    """Return whether objects, and those within them, have no more than `MOST_NAMES` names together."""
+    names = set[tuple[str, ...]]()
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), one) for one in objects]
+    while waiting and len(names) <= MOST_NAMES:
+        place, one = waiting.pop()
+        if isinstance(one, dict):
+            names.update((*place, name) for name in one)
+            waiting += [((*place, name), part) for name, part in one.items() if isinstance(part, dict | list)]
+        elif isinstance(one, list):
+            waiting += [(place, part) for part in one if isinstance(part, dict | list)]
+    return len(names) <= MOST_NAMES
 
 
 def _usual(said: Sequence[Any]) -> str:
