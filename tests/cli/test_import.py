@@ -417,10 +417,19 @@ def test_a_refusal_that_is_no_json_is_told_by_its_reason() -> None:
         client.post("/v1/events", {})
 
 
-@pytest.mark.parametrize("server", ["127.0.0.1:8321", "file:///etc/passwd", "ftp://x", "http://", "http://x?y=1"])
+@pytest.mark.parametrize(
+    "server", ["127.0.0.1:8321", "file:///etc/passwd", "ftp://x", "http://", "http://x?y=1", "http://["]
+)
 def test_what_is_no_address_is_refused(server: str) -> None:
     with pytest.raises(RequestError, match="is no address of a server"):
         Client(server)
+
+
+@pytest.mark.parametrize("key", ["bb_one\nbb_two", "bb_é", "bb one", "", "x" * 1_001])
+def test_what_is_no_key_is_refused_and_not_told(key: str) -> None:
+    with pytest.raises(RequestError, match="the key has letters or spaces that no key has") as caught:
+        Client("http://127.0.0.1:8321", key)
+    assert "bb_" not in str(caught.value)
 
 
 def test_what_is_too_large_together_goes_in_halves(

@@ -136,16 +136,42 @@ def test_a_value_that_the_class_refuses_is_placed_in_the_file() -> None:
     assert str(caught.value) == "dim is 0; it must be 1 or more. Try dim = 64. (recipe.toml, key dim)"
 
 
-@given(st.builds(ToyConfig, dim=st.integers(1, 10**6), rate=st.floats(allow_nan=False), deep=st.booleans()))
+WHOLE = st.integers(-(2**63) + 1, 2**63 - 1)
+
+
+@given(
+    st.builds(
+        ToyConfig, dim=st.integers(1, 10**6), rate=st.floats(allow_nan=False, allow_infinity=False), deep=st.booleans()
+    )
+)
 def test_a_config_survives_its_own_dictionary(config: ToyConfig) -> None:
     assert build(ToyConfig, asdict(config)) == config
 
 
-@given(st.integers(1, 10**9), st.floats(allow_nan=False), st.lists(st.integers(), min_size=1))
+@given(st.integers(1, 10**9), st.floats(allow_nan=False, allow_infinity=False), st.lists(WHOLE, min_size=1))
 def test_a_config_survives_the_command_line(dim: int, rate: float, layers: list[int]) -> None:
     config = ToyConfig(dim=dim, rate=rate, layers=tuple(layers))
     texts = {"dim": str(dim), "rate": repr(rate), "layers": ",".join(map(str, layers))}
     assert build(ToyConfig, texts) == config
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "nan", "inf", 16**6000], ids=range(6))
+def test_a_number_is_finite(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"^rate is (.*; it must be finite|a number of .*; it must be of type float)"):
+        build(ToyConfig, {"rate": value})
+
+
+@pytest.mark.parametrize("value", [2**63, 10**30, 16**6000], ids=range(3))
+def test_a_whole_number_fits_64_bits(value: int) -> None:
+    with pytest.raises(ConfigError, match=r"^dim is .*; it must be 9,223,372,036,854,775,807 at most\. Try dim = 64\."):
+        build(ToyConfig, {"dim": value})
+
+
+def test_neither_a_value_nor_a_key_is_shown_at_length() -> None:
+    for values in ({"name": ["x" * 10**6]}, {"x" * 10**6: 1}, {"depth": "y" * 10**6}, {"layers": ["z" * 10**6]}):
+        with pytest.raises(ConfigError) as caught:
+            build(ToyConfig, values, where="recipe.toml")
+        assert len(str(caught.value)) < 600
 
 
 def test_a_config_cannot_be_changed() -> None:

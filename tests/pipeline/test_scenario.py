@@ -90,6 +90,11 @@ def test_a_list_of_no_events_hides_nothing_and_is_not_left_out(tmp_path) -> None
         ("diversity = 1.5", "between 0 and 1", "shop.toml, key diversity"),
         ('name = "Shop"', "small letters", "shop.toml, key name"),
         ("k = ", "is not TOML", ""),
+        ("k = " + "[\n" * 5_000, "is not TOML: values are nested too deeply", ""),
+        ("diversity = nan", "must be finite", "shop.toml, key diversity"),
+        ("[event_weights]\nview = inf", r"event_weights\.view is inf; it must be a number", "shop.toml"),
+        ("[event_weights]\nview = nan", r"event_weights\.view is nan; it must be a number", "shop.toml"),
+        (f"[caps]\nkind = {10**40}", r"caps\.kind is 10*; it must be a whole number", "shop.toml"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path, text, said, place) -> None:

@@ -146,3 +146,29 @@ def test_an_unknown_model_is_named_with_file_and_key(tmp_path: Path) -> None:
 def test_a_recipe_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such recipe"):
         bb.Recipe.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            '[data]\npaht = "a.csv"\n[model]\nname = "mf"\n',
+            'paht is not an option of DataOptions. Did you mean "path"?',
+        ),
+        ('[model]\nnmae = "mf"\n', "model.name is None (nmae is not it); it must name a model."),
+        ("[model]\nname = nan\n", "it must name a model."),
+        ('[model]\nname = "mf"\nlearning_rate = inf\n', "learning_rate is inf; it must be finite. Try"),
+        ('[model]\nname = "mf"\nlearning_rate = nan\n', "learning_rate is nan; it must be finite. Try"),
+        (f'[model]\nname = "mf"\ndim = {10**30}\n', "it must be 9,223,372,036,854,775,807 at most"),
+        ("a = " + "[\n" * 5_000, "is not TOML: values are nested too deeply"),
+        (f"a = {'9' * 5_000}", "is not TOML: a value cannot be read"),
+        (f"{'a.' * 50_000}b = 1", "is not TOML: line 1 has more than 16,384 letters"),
+        (f'["{"x" * 10_000}"]\na = 1\n', "is not a section of a recipe"),
+    ],
+)
+def test_what_was_once_a_traceback_or_no_help_is_refused_by_file_and_key(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        bb.Recipe.load(written(tmp_path, text))
+    assert says in str(caught.value)
+    assert "recipe.toml" in str(caught.value)
+    assert len(str(caught.value)) < 1_000

@@ -1,6 +1,7 @@
 """A client of a server's HTTP API: sends JSON again until there is an answer, and follows no redirection with a key."""
 
 import json
+import re
 from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
@@ -16,6 +17,8 @@ WAIT_S, LONGEST_S = 1, 60  # before the next try, where the server does not say,
 TIMEOUT_S = 60.0  # for one answer
 LATER = (429, 503)  # statuses after which the same request may be sent again
 TOO_LARGE = 413
+LONGEST_ANSWER, SHOWN = 1 << 24, 1_000  # bytes of an answer, and letters of a refusal that are shown
+KEY = re.compile(r"[\x21-\x7e]{1,1000}")
 
 Open = Callable[..., Any]  # as `urllib.request.urlopen`
 
@@ -38,9 +41,14 @@ class Client:
         self, server: str, key: str | None = None, *, world: World | None = None, open: Open | None = None
     ) -> None:
         """`open` stands in for what opens an address. Raises `RequestError` where `server` is none."""
-        parts = urlsplit(server)
+        try:
+            parts = urlsplit(server)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
             raise RequestError(f"{server} is no address of a server. Write --server http://127.0.0.1:8321.")
+        if key is not None and not KEY.fullmatch(key):  # an error of the HTTP library would tell it
+            raise RequestError("the key has letters or spaces that no key has. Copy it again, without line breaks.")
         self.server, self.world = server.rstrip("/"), world or RealWorld()
         self._open = open or build_opener(_Stay).open
         self._headers = {"Content-Type": "application/json", "User-Agent": "bowerbird"}
@@ -61,7 +69,7 @@ class Client:
             try:
                 with self._open(request, timeout=TIMEOUT_S) as answer:
                     self._met = True
-                    return json.loads(answer.read())
+                    return json.loads(answer.read(LONGEST_ANSWER))
             except HTTPError as error:
                 self._met = True
                 with error:
@@ -69,7 +77,7 @@ class Client:
                         raise self._refused(error) from None
                     wait = error.headers.get("Retry-After", "")
                 self.world.sleep(min(int(wait), LONGEST_S) if wait.isdigit() else WAIT_S)
-            except (URLError, OSError, HTTPException, ValueError) as error:
+            except (URLError, OSError, HTTPException, ValueError, RecursionError) as error:
                 if not self._met or turn == TRIES:
                     why = getattr(error, "reason", error)
                     raise RequestError(f"{self.server} cannot be reached: {why}. Does the server run there?") from None
@@ -80,8 +88,8 @@ class Client:
         if error.code == TOO_LARGE:
             return TooLarge()
         try:
-            said = json.loads(error.read())["detail"]
-        except (ValueError, LookupError, TypeError, OSError, HTTPException):
+            said = str(json.loads(error.read(LONGEST_ANSWER))["detail"])[:SHOWN]
+        except (ValueError, LookupError, TypeError, OSError, HTTPException, RecursionError):
             said = error.reason
         hint = " Give one with --key, or in BOWERBIRD_KEY." if error.code == 401 else ""
         return RequestError(f"{self.server} answers {error.code}: {said}{hint}")

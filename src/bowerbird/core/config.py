@@ -3,9 +3,11 @@
 What a model is lives in its `ModelConfig`; how one run goes lives in `RunOptions`.
 """
 
+import math
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
@@ -13,13 +15,24 @@ from bowerbird.core.errors import ConfigError, closest, did_you_mean
 
 T = TypeVar("T")
 OF_ROWS = ("auc", "logloss")  # what a ranker may be chosen by
+LARGEST = 2**63 - 1  # whole number that 64 bits hold
+SHOWN = 120  # letters of a value that an error shows
 
 
 def check(ok: bool, key: str, value: object, rule: str, *, try_instead: object = None) -> None:
     """Raise `ConfigError` naming key, value, rule and a value that works, unless `ok`."""
     if not ok:
-        mend = f" Try {key} = {try_instead}." if try_instead is not None else ""
-        raise ConfigError(f"{key} is {value!r}; it {rule}.{mend}")
+        mend = f" Try {key} = {shown(try_instead, plain=True)}." if try_instead is not None else ""
+        raise ConfigError(f"{shown(key, plain=True)} is {shown(value)}; it {rule}.{mend}")
+
+
+def shown(value: object, *, plain: bool = False) -> str:
+    """Return a value as an error shows it, as Python writes it unless `plain`, and not at length."""
+    try:
+        text = str(value) if plain else repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +94,11 @@ def build(config: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     place = f"{where}, key " if where else ""
     for key in values:
         if key not in usual:
+            named = shown(key, plain=True)
             raise ConfigError(
-                f"{key} is not an option of {config.__name__}.{did_you_mean(key, usual)}"
+                f"{named} is not an option of {config.__name__}.{did_you_mean(named, usual)}"
                 f" Allowed: {', '.join(sorted(usual))}.",
-                where=f"{place}{key}" if place else "",
+                where=f"{place}{named}" if place else "",
             )
     try:
         return config(**{key: _convert(key, value, hints[key], usual[key]) for key, value in values.items()})
@@ -106,13 +120,13 @@ def _convert(key: str, value: Any, hint: Any, usual: Any = MISSING) -> Any:
         return tuple(_convert(key, part, typing.get_args(hint)[0]) for part in parts)
     if hint is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str) and hint in (int, float):
-        try:
-            return hint(value)
-        except ValueError:
-            pass
+    if hint in (int, float) and isinstance(value, str | int) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            value = hint(value)
     kind, mend = getattr(hint, "__name__", hint), None if usual is MISSING else usual
     check(type(value) is hint, key, value, f"must be of type {kind}", try_instead=mend)
+    if hint is float:
+        check(math.isfinite(value), key, value, "must be finite", try_instead=mend)
+    if hint is int:
+        check(-LARGEST <= value <= LARGEST, key, value, f"must be {LARGEST:,} at most", try_instead=mend)
     return value

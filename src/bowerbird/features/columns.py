@@ -6,13 +6,14 @@ for texts, pictures and sounds, in `features.media`.
 """
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bowerbird.core import ConfigError, build, check, did_you_mean
+from bowerbird.core import ConfigError, build, check, closest, did_you_mean
+from bowerbird.core.config import shown
+from bowerbird.core.toml import read_toml
 from bowerbird.features.fields import PARTS
 
 TRANSFORMS = ("knots", "standard", "log", "none")
@@ -155,8 +156,8 @@ def read_columns(path: str | Path) -> dict[str, tuple[Column, ...]]:
     what is wrong.
     """
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = read_toml(Path(path))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
     strange = [key for key in document if key not in TABLES]
     if strange:
@@ -178,11 +179,11 @@ def columns_of_dicts(documents: Sequence[Mapping[str, Any]], *, where: str = "")
     for document in documents:
         values = dict(document)
         kind, name = values.pop("kind", None), values.get("name")
-        place = f'{where}, column "{name}"' if where else ""
-        if kind not in KINDS:
-            raise ConfigError(
-                f"kind is {kind!r}; it must be one of {', '.join(KINDS)}.{did_you_mean(str(kind), KINDS)}", where=place
-            )
+        place = f'{where}, column "{shown(name, plain=True)}"' if where else ""
+        if not isinstance(kind, str) or kind not in KINDS:
+            meant = f" {near} is not it." if kind is None and (near := closest("kind", values)) else ""
+            meant = meant or did_you_mean(shown(kind, plain=True), KINDS)
+            raise ConfigError(f"kind is {shown(kind)}; it must be one of {', '.join(KINDS)}.{meant}", where=place)
         missing = [one.name for one in fields(KINDS[kind]) if one.default is MISSING and one.name not in values]
         if missing:
             raise ConfigError(f"a column of kind {kind} needs {' and '.join(missing)}.", where=place)

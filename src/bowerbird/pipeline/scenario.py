@@ -4,7 +4,6 @@ A scenario names no model: any recommender may serve it. Six are shipped, in `bo
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bowerbird.core import ConfigError, RequestError, build, check, closest
+from bowerbird.core.toml import read_toml
 from bowerbird.pipeline import filters
 
 SOURCES = ("model", "popular", "trending", "latest", "similar", "content")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 T = TypeVar("T", int, float)
+LARGEST = 1e15  # of any number in a table: sums of them stay numbers
 MOST = 1000  # places of a slate, and candidates: what is done item by item stays small
 
 
@@ -164,10 +165,10 @@ def check_filter(key: str, text: str) -> None:
 
 def _load(file: Path | Traversable) -> Scenario:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = read_toml(file)
     except FileNotFoundError:
         raise ConfigError(f"{file}: there is no such scenario.") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{file} is not TOML: {error}") from None
     return Scenario.of({"name": file.name.removesuffix(".toml")} | document, where=str(file))
 
@@ -186,5 +187,6 @@ def _numbers(key: str, table: Any, kind: type[T]) -> dict[str, T]:
     for name, value in table.items():
         whole = type(value) is int
         rule = "must be a whole number" if kind is int else "must be a number"
-        check(whole or (kind is float and type(value) is float), f"{key}.{name}", value, rule)
+        right = whole or (kind is float and type(value) is float)
+        check(right and abs(value) <= LARGEST, f"{key}.{name}", value, rule)
     return {name: kind(value) for name, value in table.items()}

@@ -1,6 +1,5 @@
 """Recipes: a run as a TOML file with the sections data, split, model, ranking, search and run."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,9 +13,12 @@ from bowerbird.core import (
     UnknownModelError,
     build,
     check,
+    closest,
     did_you_mean,
     lookup,
 )
+from bowerbird.core.config import shown
+from bowerbird.core.toml import read_toml
 from bowerbird.data import (
     REGISTRY,
     Interactions,
@@ -133,9 +135,10 @@ class Recipe:
         merged = {name: {**sections.get(name, {}), **given.get(name, {})} for name in SECTIONS}
         settings = merged["model"]
         if given.get("model", {}).get("name", settings.get("name")) != sections.get("model", {}).get("name"):
-            settings = dict(given["model"])  # another model: the file's settings are not meant for it
-        entry = _entry(settings.get("name"), where and f"{where}[model], key name")
+            settings = dict(given.get("model", {}))  # another model: the file's settings are not meant for it
+        entry = _entry(settings.get("name"), where and f"{where}[model], key name", settings)
         if sections.get("data") and "path" not in merged["data"]:
+            build(DataOptions, {"path": "", **merged["data"]}, where=f"{where}[data]")  # perhaps it was mistyped
             raise ConfigError("path is None; it must name a file or a data set.", where=f"{where}[data], key path")
         values = {key: value for key, value in settings.items() if key != "name"}
         return cls(
@@ -148,12 +151,14 @@ class Recipe:
         )
 
 
-def _entry(name: Any, where: str) -> Entry:
-    """Return the model of that name; `where` is the place of the name in a file."""
+def _entry(name: Any, where: str, settings: Mapping[str, Any]) -> Entry:
+    """Return the model of that name; `where` is the place of the name in a file, beside which `settings` stand."""
     if not isinstance(name, str):
+        near = closest("name", settings) if name is None else None
+        mistyped = f" ({near} is not it)" if near else ""
         raise ConfigError(
-            f'model.name is {name!r}; it must name a model. Give --model lightgcn, or name = "lightgcn" in [model]; '
-            "`bowerbird models` lists them.",
+            f"model.name is {shown(name)}{mistyped}; it must name a model. "
+            'Give --model lightgcn, or name = "lightgcn" in [model]; `bowerbird models` lists them.',
             where=where,
         )
     try:
@@ -164,15 +169,15 @@ def _entry(name: Any, where: str) -> Entry:
 
 def _sections(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+        sections = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such recipe.") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for name, section in sections.items():
         if name not in SECTIONS or not isinstance(section, dict):
             raise ConfigError(
-                f"{path}: [{name}] is not a section of a recipe.{did_you_mean(name, SECTIONS)} "
+                f"{path}: [{shown(name, plain=True)}] is not a section of a recipe.{did_you_mean(name, SECTIONS)} "
                 f"Allowed: {', '.join(SECTIONS)}."
             )
     return sections
