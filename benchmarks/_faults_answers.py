@@ -138,13 +138,16 @@ def recounted(one: Victim, popular: list[tuple[str, float]]) -> list[str]:
 
 
 def shown_again(one: Victim, found: dict[str, Any]) -> list[str]:
-    """Return who is shown what they, or a session that became theirs, chose already by the log."""
+    """Return who is shown what they, or a session that became theirs, chose already by the log.
+
+    Whoever did more than is remembered of them may be.
+    """
     chosen = read_deeds(one.data, 0)[0].group_by("user_id").agg("item_id")
-    did = dict(zip(chosen["user_id"].to_list(), map(set, chosen["item_id"].to_list()), strict=True))
+    did = dict(chosen.iter_rows())
     faults = []
     for who, body in found.items():
         if (user := who.startswith('{"user_id"') and json.loads(who)["user_id"]) and len(did.get(user, ())) < LATEST:
-            again = did.get(user, set()) & {item["item_id"] for item in body["items"]}
+            again = {item["item_id"] for item in body["items"]}.intersection(did.get(user, ()))
             faults += [f"{user} is shown {sorted(again)} again"] * bool(again)
     return faults
 
