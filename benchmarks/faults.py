@@ -14,12 +14,17 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")  # tables are small here, and t
 import _breaking
 import _faults_answers
 import _faults_disk
+import _faults_load
 import _faults_machine
 import _faults_process
+import _faults_state
 import _faults_tape
 import _faults_update
 
-PARTS = (_faults_disk, _faults_tape, _faults_process, _faults_machine, _faults_update, _faults_answers)
+PARTS = (
+    _faults_disk, _faults_tape, _faults_process, _faults_machine, _faults_update, _faults_answers, _faults_load,
+    _faults_state,
+)  # fmt: skip
 faults = _breaking.Stages({name: stage for part in PARTS for name, stage in part.stages.all.items()})
 SUMS = {name: _breaking.total(name) for name in ("kills", "acked", "lost")}
 

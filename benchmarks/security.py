@@ -11,23 +11,14 @@ import sys
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # tables are small here, and threads cost more than they bring
 
-import _attacks_access
-import _attacks_doors
+import _attacks_data
+import _attacks_exports
 import _attacks_files
-import _attacks_filters
-import _attacks_ids
-import _attacks_input
-import _attacks_limits
-import _attacks_pages
-import _attacks_races
-import _attacks_secrets
+import _attacks_http
 import _attacks_wire
 import _breaking
 
-PARTS = (
-    _attacks_access, _attacks_secrets, _attacks_input, _attacks_ids, _attacks_filters, _attacks_limits,
-    _attacks_races, _attacks_wire, _attacks_doors, _attacks_pages, _attacks_files,
-)  # fmt: skip
+PARTS = (_attacks_http, _attacks_wire, _attacks_files, _attacks_data, _attacks_exports)
 security = _breaking.Stages({name: stage for part in PARTS for name, stage in part.stages.all.items()})
 SUMS = {"leaks": _breaking.total("leaks")}
 
