@@ -1,3 +1,6 @@
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,28 @@ def test_too_much_is_refused_with_an_estimate_and_a_way_out(monkeypatch: pytest.
 def test_where_nothing_is_known_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "free_memory", lambda: None)
     check_room("The vectors", 1e30, instead="Choose fewer.")
+
+
+HEAPS = """
+import ctypes, sys, threading
+from bowerbird.core.room import one_heap
+if sys.argv[1] == "one":
+    one_heap()
+library, together = ctypes.CDLL(None), threading.Barrier(4)
+def take():
+    together.wait()
+    library.malloc(1000)
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+library.malloc_info(0, ctypes.c_void_p.in_dll(library, "stdout"))
+library.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no such heaps")
+@pytest.mark.parametrize(("how", "several"), [("one", False), ("each", True)])
+def test_threads_share_one_heap(how: str, several: bool) -> None:
+    said = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, check=True).stdout
+    assert (said.count("<heap nr=") > 1) == several

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bowerbird.cli.output import out, say, show_json, show_table
 from bowerbird.core import ConfigError, RequestError
+from bowerbird.core.room import one_heap
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -30,6 +31,7 @@ def run_server(
     workers: int = 0,
 ) -> None:
     """Serve until Ctrl-C; raises `ConfigError` for an address that others can reach while there is no key."""
+    one_heap()
     gc.disable()  # what is loaded stays, and looking through it again and again takes half a second
     try:
         app = _loaded(run, host, data_dir, scenarios, behind_proxy, update_every, workers)

@@ -1,9 +1,12 @@
 """Room in memory: an error with an estimate where work would need more than there is, before any of it is taken."""
 
+import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 from bowerbird.core.errors import ConfigError
 
+ARENAS = -8  # the name of that setting in glibc
 GROUP = Path("/sys/fs/cgroup")  # version 2
 GB = 1e9
 
@@ -30,3 +33,12 @@ def check_room(what: str, size: float, *, instead: str) -> None:
     free = free_memory()
     if free is not None and size > free:
         raise ConfigError(f"{what} take about {size / GB:,.1f} GB, and {free / GB:,.1f} GB are free. {instead}")
+
+
+def one_heap() -> None:
+    """Let threads share one heap, where the C library has one for each: what one of them frees, others then take.
+
+    A process that loads models in several threads grew with each of them. Best called before there are threads.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another library, or another system
+        ctypes.CDLL(None).mallopt(ARENAS, 1)

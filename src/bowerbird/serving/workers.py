@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from fastapi import Response
 
 from bowerbird.core import BowerbirdError, RequestError, UnknownItemError
+from bowerbird.core.room import one_heap
 from bowerbird.pipeline.scenario import known_scenarios
 from bowerbird.serving.engine import Engine
 from bowerbird.store.log import LogEvent
@@ -257,6 +258,7 @@ def main() -> None:
     """Work on standard input and output; what anything else prints goes to standard error."""
     import torch
 
+    one_heap()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asks says when it is over
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
