@@ -131,7 +131,13 @@ class _Watch:
 
     def __init__(self) -> None:
         self.on, self.folder, self.seen = False, "", list[str]()
-        homes = {os.environ.get("TMPDIR", ""), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)}
+        homes = {
+            os.environ.get("TMPDIR", ""),
+            sys.prefix,
+            sys.base_prefix,
+            str(Path(__file__).parents[1] / "src"),
+            str(Path(__file__).parent),
+        }
         self.known = (*HARMLESS, *(os.path.realpath(one) + os.sep for one in homes | set(sys.path) if one))
         sys.addaudithook(self._hook)
 

@@ -98,7 +98,7 @@ SHAPES = {  # of data sets: read, cut, and learnt from
     ),
     "columns without a name": b"user,item,,\n" + b"".join(b"%d,%d,1,2\n" % (row % 9, row % 7) for row in range(60)),
     "weights of zero": b"user,item,weight\n" + b"".join(b"%d,%d,0\n" % (row % 9, row % 7) for row in range(60)),
-    "weights beyond float32": b"user,item,weight\n" + b"".join(b"%d,%d,1e300\n" % (row % 9, row % 7) for row in range(9)),
+    "weights beyond float32": b"user,item,weight\n" + b"0,1,1e300\n1,0,1e300\n2,1,1e300\n",
     "many kinds of event": b"user,item,event\n" + b"".join(b"%d,%d,e%d\n" % (row % 9, row, row) for row in range(300)),
     "odd ids": "".join(["user,item\n", *(f"{user},{item}\n" for user in USERS for item in ITEMS)]).encode(),
 }  # fmt: skip
