@@ -62,7 +62,7 @@ def half_written(effort: Effort) -> Found:
         number, rng = turn % len(shops), effort.rng(turn)
         shop, folder = shops[number], effort.folder / f"try-{turn}"
         shutil.copytree(shop.folder, folder)
-        if shop.steps and turn % MOMENTS:
+        if shop.steps and turn % MOMENTS != MOMENTS - 1:
             call, which = shop.steps[orders[number][turn % len(shop.steps)]]
             where = f"{call} {which}"
             status = updated(

@@ -97,8 +97,10 @@ def test_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_half_written(tmp_path: Path) -> None:
     found = tried(_faults_update.half_written, 1, tmp_path)
-    assert (found.figures["killed"], found.figures["differing"]) == (1, 0)
-    assert found.figures["steps"] > 10 or not shutil.which("strace")
+    assert found.figures["differing"] == 0
+    if shutil.which("strace"):  # else it is killed at a moment, which may be too late
+        assert found.figures["killed"] == 1
+        assert found.figures["steps"] > 10
 
 
 # ── their eyes ────────────────────────────────────────────────────────────────────────────────────────────────────────
