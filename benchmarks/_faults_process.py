@@ -213,13 +213,15 @@ def at_once(folder: Path, run: Path) -> list[str]:
             said.append(" ".join(str(error).split()))
 
     threads = [threading.Thread(target=begin, args=(one,)) for one in pair]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ended = [one.kill() for one in pair if one not in ready]
-    for one in ready:
-        one.kill()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        ended = [one.kill() for one in pair if one not in ready and one.process is not None]
+        for one in ready:
+            one.kill()
     faults = [] if len(ready) == 1 else [f"{len(ready)} of two servers serve one directory"]
     faults += [f"the other one said {one!r}" for one in said if HELD not in one]
     return faults + [f"the other one ended with status {status}" for status in ended if status in (0, -9)]
