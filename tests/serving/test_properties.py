@@ -21,7 +21,7 @@ JSON = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=3)
-    | st.sampled_from([10**400, "7", "2.5"]),
+    | st.sampled_from([10**400, "7", "2.5", 2**63, 10**30, -(10**20)]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
     max_leaves=6,
 )
@@ -51,6 +51,8 @@ TYPES = [
         ([["a"], "b", ["c", 2]], None, [["a"], ["b"], ["c", "2"]]),
         ([[1], 2, "x"], None, [[1], [2], [None]]),
         ([{"w": 1}, 3, {"w": 2, "h": 3}], None, [{"w": 1, "h": None}, None, {"w": 2, "h": 3}]),
+        ([{"w": 10**30}, {"w": [2**63, 1]}, {"w": 10**400}], None, [None, None, None]),
+        ([{"w": [10**30]}, {"w": [1, 2.5]}], None, [{"w": [1e30]}, {"w": [1.0, 2.5]}]),
         ([None, None], None, [None, None]),
     ],
 )  # fmt: skip
@@ -84,7 +86,7 @@ def test_whatever_is_said_makes_a_column(said: list[Any], old: pl.DataType | Non
             assert all(one is None or math.isnan(one) or isinstance(one, int | float) for one in column.to_list())
 
 
-ODD = ["soon", [NOW], {"at": NOW}, True, 10**400, "", None]
+ODD = ["soon", [NOW], {"at": NOW}, True, 10**400, "", None, {"at": 10**30}, {"a": [1, 10**30]}, [{"a": {"b": 2**64}}]]
 
 
 @pytest.mark.parametrize(

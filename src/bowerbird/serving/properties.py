@@ -46,9 +46,27 @@ def _series(said: Sequence[Any], name: str, kind: str, inner: pl.DataType | None
         numbers = values if whole else [_float(one) for one in values]
         return pl.Series(name, numbers, dtype=pl.Int64 if whole else pl.Float64)
     if kind == "object":
-        found = pl.Series(name, values if _few_names(values) else [None] * len(values), strict=False)
-        return found if found.dtype == pl.Struct else pl.Series(name, [None] * len(values), dtype=pl.String)
+        return _objects(values, name)
     return pl.Series(name, values, dtype=pl.Boolean if kind == "truth" else pl.String)
+
+
+def _objects(values: Sequence[Any], name: str) -> pl.Series:
+    """Return objects as a column, of nothing where their parts are of no type together."""
+    empty = pl.Series(name, [None] * len(values), dtype=pl.String)
+    try:
+        found = pl.Series(name, [_storable(one) for one in values], strict=False) if _few_names(values) else empty
+    except (*NO_WORDS, pl.exceptions.PolarsError):
+        found = empty
+    return found if found.dtype == pl.Struct else empty
+
+
+def _storable(value: Any) -> Any:
+    """Return what stands within an object, with floats in the place of whole numbers that are too large."""
+    if isinstance(value, dict):
+        return {name: _storable(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_storable(one) for one in value]
+    return _float(value) if isinstance(value, int) and abs(value) >= WHOLE else value
 
 
 def _few_names(objects: Sequence[Any]) -> bool:

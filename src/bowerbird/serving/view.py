@@ -224,13 +224,17 @@ def item_table(rec: Recommender, documents: Sequence[Stored]) -> tuple[pl.DataFr
     rows = [row if (row := rec.item_ids.row(one.id)) >= 0 else place[str(one.id)] for one in told]
     counts = Counter(name for one in told for name in one.properties if name != "item_id")
     names = sorted(name for name, _ in counts.most_common(MOST_COLUMNS))
-    return table.with_columns(_column(table, name, told, rows) for name in names), extra
+    said: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in names}
+    for row, one in zip(rows, told, strict=True):
+        for name, value in one.properties.items():
+            if name in said:
+                said[name][0].append(row)
+                said[name][1].append(value)
+    return table.with_columns(_column(table, name, *said[name]) for name in names), extra
 
 
-def _column(table: pl.DataFrame, name: str, told: Sequence[Stored], rows: Sequence[int]) -> pl.Series:
-    """Return a column with what documents say of it."""
-    said = [one.properties[name] for one in told if name in one.properties]
-    where = [row for one, row in zip(told, rows, strict=True) if name in one.properties]
+def _column(table: pl.DataFrame, name: str, where: Sequence[int], said: Sequence[Any]) -> pl.Series:
+    """Return a column with what documents say of it in some rows."""
     old = table[name] if name in table.columns else pl.Series(name, [None]).new_from_index(0, len(table))
     kind = pl.Float64() if name == PUBLISHED and old.dtype == pl.Null else old.dtype  # that one is read by the server
     new = column_of(said, name, kind)
