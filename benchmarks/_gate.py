@@ -27,7 +27,7 @@ FORBIDDEN = {  # modules, functions: as a whole or as the beginning of a longer 
     "subprocess.getstatusoutput": "runs a shell", "asyncio.create_subprocess_shell": "runs a shell",
     "tempfile.mktemp": "names a file that another may make", "shutil.unpack_archive": "unpacks anywhere",
     "zipfile.ZipFile.extractall": "unpacks anywhere", "tarfile": "unpacks anywhere", "telnetlib": "talks in the clear",
-    "ftplib": "talks in the clear", "xml": "follows entities", "lxml": "follows entities", "ctypes": "runs a library",
+    "ftplib": "talks in the clear", "xml": "follows entities", "lxml": "follows entities",
     "ssl._create_unverified_context": "trusts anybody",
 }  # fmt: skip
 WATCHED = {  # what only some may use
@@ -37,6 +37,7 @@ WATCHED = {  # what only some may use
     "programs": ("subprocess", "asyncio.create_subprocess_exec", "multiprocessing"),
     "graphs": ("onnx.load", "onnxruntime.InferenceSession", "onnxruntime.quantization"),
     "encoders": ("sentence_transformers", "transformers", "huggingface_hub", "efficientnet_lite_pytorch"),
+    "libraries": ("ctypes", "cffi"),
     "imports by name": ("importlib.import_module", "importlib.util.spec_from_file_location", "importlib.metadata"),
 }  # fmt: skip
 ALLOWED = {
@@ -44,6 +45,7 @@ ALLOWED = {
     "programs": {"data/fetch.py", "serving/jobs.py", "serving/workers.py"},  # pip, ourselves: words, never a shell
     "graphs": {"recommender/export.py"},  # graphs that it has just written
     "encoders": {"features/texts.py", "features/images.py"},  # that a configuration names
+    "libraries": {"core/room.py"},  # a setting of the C library that the process has
     "imports by name": {
         "__init__.py",
         "core/registry.py",

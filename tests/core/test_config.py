@@ -1,4 +1,4 @@
-from dataclasses import FrozenInstanceError, asdict, dataclass, fields
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields
 
 import pytest
 from hypothesis import given
@@ -165,6 +165,18 @@ def test_a_number_is_finite(value: object) -> None:
 def test_a_whole_number_fits_64_bits(value: int) -> None:
     with pytest.raises(ConfigError, match=r"^dim is .*; it must be 9,223,372,036,854,775,807 at most\. Try dim = 64\."):
         build(ToyConfig, {"dim": value})
+
+
+def test_what_is_needed_and_missing_is_named() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Needy:
+        name: str
+        layers: list[int] = field(default_factory=list)
+
+    with pytest.raises(ConfigError) as caught:
+        build(Needy, {}, where="a.toml")
+    assert str(caught.value) == "name is missing; Needy needs it. (a.toml, key name)"
+    assert build(Needy, {"name": "x"}) == Needy(name="x")
 
 
 def test_neither_a_value_nor_a_key_is_shown_at_length() -> None:

@@ -91,6 +91,7 @@ def test_a_list_of_no_events_hides_nothing_and_is_not_left_out(tmp_path) -> None
         ('name = "Shop"', "small letters", "shop.toml, key name"),
         ("k = ", "is not TOML", ""),
         ("k = " + "[\n" * 5_000, "is not TOML: values are nested too deeply", ""),
+        ("sources = [{ n = 3 }]\n[freshness]\nstrength = 1\n", "name is missing", r"\[\[sources\]\], key name"),
         ("diversity = nan", "must be finite", "shop.toml, key diversity"),
         ("[event_weights]\nview = inf", r"event_weights\.view is inf; it must be a number", "shop.toml"),
         ("[event_weights]\nview = nan", r"event_weights\.view is nan; it must be a number", "shop.toml"),

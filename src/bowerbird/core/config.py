@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, TypeVar
 
 from bowerbird.core.errors import ConfigError, closest, did_you_mean
@@ -86,8 +86,8 @@ class RunOptions:
 def build(config: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     """Return `config(**values)`, with texts turned into the declared types.
 
-    Raises `ConfigError` for an unknown key (with the closest known one), a wrong type, or a value that
-    the class itself refuses; `where` names the file or command line the values came from.
+    Raises `ConfigError` for an unknown key (with the closest known one), one that is missing, a wrong type, or a value
+    that the class itself refuses; `where` names the file or command line the values came from.
     """
     hints = typing.get_type_hints(config)
     usual = {field.name: field.default for field in fields(config)}  # type: ignore[arg-type]
@@ -100,12 +100,20 @@ def build(config: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
                 f" Allowed: {', '.join(sorted(usual))}.",
                 where=f"{place}{named}" if place else "",
             )
+    missing = [one.name for one in fields(config) if _needed(one) and one.name not in values]  # type: ignore[arg-type]
+    if missing:
+        place = f"{where}, key {missing[0]}" if where else ""
+        raise ConfigError(f"{missing[0]} is missing; {config.__name__} needs it.", where=place)
     try:
         return config(**{key: _convert(key, value, hints[key], usual[key]) for key, value in values.items()})
     except ConfigError as error:
         if place and not error.where:
             raise ConfigError(error.message, where=place + error.message.split(" ", 1)[0]) from None
         raise
+
+
+def _needed(field: Field[Any]) -> bool:
+    return field.init and field.default is MISSING and field.default_factory is MISSING
 
 
 def _convert(key: str, value: Any, hint: Any, usual: Any = MISSING) -> Any:
