@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 MOST_NAMES = 256  # of the objects under one name, all of them together: each object of a column has a place for each
 WHOLE = 2**63  # whole numbers below it, of either sign, are kept exactly
@@ -38,9 +40,10 @@ def _series(said: Sequence[Any], name: str, kind: str, inner: pl.DataType | None
     values = [_as(kind, one) for one in said]
     if kind == "list":
         parts = column_of([part for one in values for part in one or ()], name, inner)
-        ends = iter(parts.to_list())
-        lists = [None if one is None else [next(ends) for _ in one] for one in values]
-        return pl.Series(name, lists, dtype=pl.List(parts.dtype))
+        ends = np.cumsum([0, *(len(one or ()) for one in values)])
+        empty = pa.array([one is None for one in values], pa.bool_())
+        lists = pa.LargeListArray.from_arrays(pa.array(ends), parts.to_arrow(), mask=empty)
+        return pl.Series(name, lists).cast(pl.List(parts.dtype))
     if kind == "number":
         whole = all(isinstance(one, int) and abs(one) < WHOLE for one in values if one is not None)
         numbers = values if whole else [_float(one) for one in values]
