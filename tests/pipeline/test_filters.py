@@ -709,6 +709,7 @@ pieces += ['"drama"', "7d", "1e5", "é", "seen()", "now()", "item.genres", "item
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
     try:
         one = filters.parse(text)
+        assert one.text == text
         mask = one.mask(ITEMS, now=NOW, seen=[np.zeros(4, bool) for _ in one.seen])
     except RequestError:
         return

@@ -5,16 +5,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import bowerbird as bb
-from bowerbird.core import BowerbirdError, BundleError, ConfigError, RunOptions, ScoreError
+from bowerbird.core import BowerbirdError, BundleError, ConfigError, RunOptions, ScoreError, UnknownModelError
 from bowerbird.data import Interactions
 from bowerbird.testing import halves, halves_as_rows
 
@@ -38,6 +41,7 @@ class Run:
     def __init__(self, source: Path, target: Path) -> None:
         self.path = shutil.copytree(source, target)
         self.folder, self.past = target / "bundles" / "000001", target / "histories" / "000001"
+        self.whole = (self.folder / "manifest.json").read_bytes()
 
     def manifest(self, change: Callable[[dict[str, Any]], object]) -> None:
         path = self.folder / "manifest.json"
@@ -253,3 +257,31 @@ def test_vectors_that_are_all_zero_expect_of_a_stranger_what_is_expected_of_anyo
     one = run("mf")
     one.weights("model.items", np.zeros_like)
     assert bb.load(one.path).recommend(histories=[["i1", "i3"]], k=2).to_polars().height == 2
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats(allow_nan=False) | st.text("a./\\é", max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_any_json_in_a_manifest_is_a_model_or_refused(hostile: Run, data: st.DataObject) -> None:
+    def change(document: Any) -> None:
+        while True:
+            key = data.draw(st.sampled_from(list(document) if isinstance(document, dict) else range(len(document))))
+            if not isinstance(document[key], dict | list) or not document[key] or data.draw(st.booleans()):
+                break
+            document = document[key]
+        document[key] = data.draw(JSON)
+
+    (hostile.folder / "manifest.json").write_bytes(hostile.whole)
+    hostile.manifest(change)
+    with suppress(BundleError, ConfigError, UnknownModelError):
+        assert bb.load(hostile.path).recommend(["u1"], k=2).to_polars().height <= 2
+
+
+@pytest.fixture(scope="module")
+def hostile(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(runs / "deepfm", tmp_path_factory.mktemp("hostile") / "deepfm")
