@@ -19,6 +19,7 @@ import _attacks_pages
 import _attacks_races
 import _attacks_schema
 import _attacks_secrets
+import _attacks_shapes
 import _attacks_wire
 import _wire_cases
 from _attacks_secrets import Place, hits
@@ -45,6 +46,7 @@ def tried(stage: Stage, folder: Path, n: int, seed: int = 0) -> Found:
         (_attacks_access.wrong_keys, 100, {"sent_a_minute": 600}),
         (_attacks_input.bad_json, 120, {"routes": 18}),
         (_attacks_ids.ids, 12, {}),
+        (_attacks_shapes.shapes, 1, {}),
         (_attacks_ids.questions, 30, {"leaks": 0}),
         (_attacks_filters.filters, 90, {"over_http": 30}),
         (_attacks_doors.own_requests, 3, {"connections": 0}),
@@ -111,6 +113,12 @@ def test_ids_that_are_not_composed_are_noticed(tmp_path: Path) -> None:
         with patch("bowerbird.core.ids.unicodedata", SimpleNamespace(normalize=lambda form, text: text, category=str)):
             assert "as NFC it came back as 404" in str(_attacks_ids.document_faults(place, "items", "e\u0301", 3))
             assert "the events of this user" in str(_attacks_ids.event_faults(place, "e\u0301", 4))
+
+
+def test_a_document_that_stops_the_catalogue_is_noticed(tmp_path: Path) -> None:
+    with patch("bowerbird.serving.properties._objects", lambda values, name: 1 // 0), shop(tmp_path) as place:
+        place.ask("PUT", "/v1/items/x", {"properties": {"a": {"b": 1}}})
+        assert "ZeroDivisionError" in _attacks_input.tended(place)[0]
 
 
 def test_items_that_stay_when_they_are_hidden_are_noticed(tmp_path: Path) -> None:
