@@ -17,7 +17,7 @@ from _gate import ALLOWED, faults_of, sources
 
 stages = _breaking.Stages()
 
-FUZZ = Path(__file__).with_name("_fuzz.py")
+FUZZ = [Path(__file__).with_name("_fuzz.py")]
 MEGABYTES, SLOW_S = 4_096, 10  # that one input may take
 START_S = 120.0  # to import and to instrument
 SHOWN = 600  # letters of an input that is told
@@ -88,7 +88,7 @@ def _once(name: str, folder: Path, seconds: int, seed: int) -> tuple[str, bool]:
         f"-rss_limit_mb={MEGABYTES}", "-max_len=4096", "-print_final_stats=1",
     ]  # fmt: skip
     env = os.environ | {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
-    command = [sys.executable, str(FUZZ), name, str(folder), *options]
+    command = [sys.executable, *map(str, FUZZ), name, str(folder), *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True, errors="replace"
     )

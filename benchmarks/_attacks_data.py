@@ -40,6 +40,7 @@ class Reading:
 
     def __init__(self, effort: Effort, cage: Cage, found: Found) -> None:
         self.folder, self.cage, self.found = effort.folder, cage, found
+        self.whole = effort.n >= 200  # whether each bomb gets a cage of its own
         self.kinds, self.megabytes, self.seconds = Counter[str](), 0.0, 0.0
 
     def file(self, name: str, data: bytes) -> Path:
@@ -80,7 +81,7 @@ def readers(effort: Effort) -> Found:
         lists = [[(one, name) for name in names] for one, names in zip(named, (SHAPES, NUMBERS, BOMBS), strict=True)]
         known = [pair for part in lists for pair in part]
         if effort.n < 2 * len(known):  # a few of each
-            known = [pair for part in lists for pair in part[: max(1, effort.n // 6)]]
+            known = [pair for part in lists for pair in part[-max(1, effort.n // 6) :]]  # the largest stand first
         for turn in range(effort.n):
             if turn < len(known):
                 known[turn][0](reading, known[turn][1])
@@ -120,7 +121,8 @@ def _number(reading: Reading, name: str) -> None:
 
 def _bomb(reading: Reading, name: str) -> None:
     case = BOMBS[name]
-    reading.cage.end()  # what one before it left behind is not counted
+    if reading.whole:
+        reading.cage.end()  # what one before it left behind is not counted
     path = reading.file(case.name, case.data)
     outcome = reading.asked(case.job, path, **case.values)
     reading.note(outcome, path, f"bomb {name}")

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 import _breaking
-import _hostile_contents  # noqa: F401 (enters further kinds)
+import _hostile_contents  # noqa: F401 (these enter further kinds)
+import _hostile_places  # noqa: F401
+import _hostile_weights  # noqa: F401
 import bowerbird as bb
 from _breaking import Effort, Found, Progress
 from _cage import Cage, Outcome

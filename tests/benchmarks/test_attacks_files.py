@@ -1,16 +1,22 @@
 """Hostile files, a few of each kind; and that the stages see what they look for."""
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import _attacks_code
+import _attacks_config
+import _attacks_data
+import _attacks_exports
 import _attacks_files
-import _hostile_contents  # noqa: F401 (enters further kinds)
-from _attacks_files import ground
-from _breaking import Effort
-from _cage import Cage
+import _hostile_contents  # noqa: F401 (these enter further kinds)
+import _hostile_places  # noqa: F401
+import _hostile_weights  # noqa: F401
+from _breaking import Effort, Found, Stages
+from _cage import Cage, Outcome
 from _hostile_bundles import KINDS, OF_RUN, SEALED, Bombs, Target, pickled
 
 
@@ -101,9 +107,63 @@ def test_a_cage_survives_what_hangs_or_dies(tmp_path: Path) -> None:
         assert one.ask("grow").error == "MemoryError"
 
 
-def test_a_ground_ends_its_cage(tmp_path: Path) -> None:
-    with ground(tmp_path) as (place, models):
-        assert set(place.right) == set(models)
-        process = place.cage.process
-    assert process is not None
-    assert process.poll() is not None
+@pytest.mark.parametrize(
+    ("stages", "name", "n", "least"),
+    [
+        (_attacks_data.stages, "readers", 30, {"named": 10, "done": 5, "refused": 5}),
+        (_attacks_data.stages, "media", 30, {"named": 10, "paths": 10, "refused": 10, "done": 5}),
+        (_attacks_exports.stages, "exports", 45, {"cells": 500, "live_in_a_control": 50}),
+        (_attacks_config.stages, "config", 60, {"refused": 40, "environment": 1}),
+        (_attacks_code.stages, "syntax_gate", 1, {"network": 2}),
+    ],
+    ids=["readers", "media", "exports", "config", "syntax_gate"],
+)
+def test_hostile_files_are_read_or_refused(
+    tmp_path: Path, stages: Stages, name: str, n: int, least: dict[str, int]
+) -> None:
+    found = stages.all[name].run(Effort(n, 0, tmp_path))
+    assert found.told == []
+    assert found.tried >= n
+    for figure, value in least.items():
+        assert found.figures[figure] >= value
+
+
+def test_a_parser_is_fuzzed_where_that_can_be(tmp_path: Path) -> None:
+    found = _attacks_code.stages.all["fuzz"].run(Effort(2, 0, tmp_path))
+    if "atheris" in found.figures:
+        pytest.skip("atheris is not installed")
+    assert found.told == []
+    assert found.figures["filter"] == found.tried > 100
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
+def test_a_fuzzer_notices_an_error_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = tmp_path / "_bad.py"
+    bad.write_text(
+        "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport _fuzz\n"
+        "def target(folder):\n    def take(data):\n        if b'\\x00' in data[3:]:\n            raise KeyError(data)\n"
+        "    return take\n_fuzz.TARGETS['bad'] = target\n_fuzz.SEEDS['bad'] = (b'abc',)\n"
+        "_fuzz.main(sys.argv[1], _fuzz.Path(sys.argv[2]), sys.argv[3:])\n"
+    )
+    monkeypatch.setattr(_attacks_code, "FUZZ", [bad, Path(_attacks_code.__file__).parent])
+    found = Found()
+    (tmp_path / "bad").mkdir()
+    _attacks_code._fuzzed("bad", tmp_path / "bad", Effort(1, 0, tmp_path), 1.0, found)
+    assert found.wrong >= 1
+    assert found.told[0].startswith("bad: crash [")
+    assert "KeyError: " in found.told[0]
+
+
+def test_a_reading_stage_notices_a_traceback_and_a_refusal_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_attacks_data, "SHAPES", {"a": b"user,item\n1,2\n"})
+    monkeypatch.setattr(_attacks_data, "MODELS", {"models": ["nothing"]})
+    found = _attacks_data.stages.all["readers"].run(Effort(1, 0, tmp_path))
+    assert found.tried == 2
+    path = Path("some") / "a.csv"
+    assert _attacks_data._refusal(Outcome("refused", "DataError", "a.csv: this cannot be read"), path) == []
+    assert _attacks_data._refusal(Outcome("refused", "DataError", "it cannot be read"), path) == [
+        "the refusal names no file: it cannot be read"
+    ]
+    assert Outcome("raised", "KeyError", "x").faults == ["raised: KeyError x"]
