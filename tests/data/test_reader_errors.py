@@ -327,3 +327,12 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
     path = put(tmp_path, "a.csv", "user,item\n1,2\n")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert refusal(path) == f"{path}: this file may not be read. Ask for the permission, or copy it."
+
+
+@pytest.mark.parametrize("title", [["a list"], b"bytes", {"a": "struct"}])
+def test_titles_are_texts_or_what_can_be_shown_as_one(title: Any) -> None:
+    items = pl.DataFrame({"item": ["i1"], "name": [title]})
+    message = refusal({"user": ["u1"], "item": ["i1"]}, items=items)
+    assert message.startswith('data frame, column "name": ')
+    assert message.endswith("cannot be read as titles. Cast it, or rename it.")
+    read({"user": ["u1"], "item": ["i1"]}, items=pl.DataFrame({"item": ["i1"], "name": [7]}))

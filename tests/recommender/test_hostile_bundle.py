@@ -136,6 +136,8 @@ def test_weights_are_the_models_own_and_numbers(
         ("mf", "items", lambda t: t.with_columns(item_id=pl.lit(0).cast(pl.Datetime)), "the table of item_ids holds"),
         ("mf", "items", lambda t: t.with_columns(pl.struct("item_id").alias("item_id")), "the table of item_ids holds"),
         ("mf", "users", lambda t: t.with_columns(user_id=pl.lit(None, pl.String)), "the table of user_ids holds"),
+        ("mf", "items", lambda t: t.with_columns(pl.col("title").reshape((-1, 1))), "titles that are no texts"),
+        ("mf", "items", lambda t: t.with_columns(pl.col("title").cast(pl.Binary)), "titles that are no texts"),
         ("mf", "users", lambda t: t.head(-1), "histories are not those|tells of 60 users"),
         ("mf", "items", lambda t: pl.concat([t, t]), "tells of 60 users and 40 items"),
         ("mf", "users", lambda t: t.rename({"user_id": "id"}), "does not hold together"),

@@ -324,6 +324,11 @@ def _events(
     return codes.to_numpy(), tuple(declared.get(name) or EventType(name) for name in names)
 
 
+def is_title(kind: pl.DataType) -> bool:
+    """Return whether values of this type can be shown as texts."""
+    return not (kind.is_nested() or kind in (pl.Binary, pl.Object))
+
+
 def side_table(given: Any, role: str) -> pl.DataFrame:
     """Return an item or user table with its id column first and a title column named so; texts get their types."""
     table = given if isinstance(given, Table) else open_table(given)
@@ -335,6 +340,9 @@ def side_table(given: Any, role: str) -> pl.DataFrame:
         texts = [name for name in (key, title) if name is not None]
         others = typed(frame.drop(texts), table.kinds, table.place)
         frame = frame.with_columns(others)
-    if title is not None and title != "title":
+    if title is not None:
+        kind = frame.schema[title]
+        if not is_title(kind):
+            raise DataError(f'{table.place}, column "{title}": {kind} cannot be read as titles. Cast it, or rename it.')
         frame = frame.rename({title: "title"})
     return frame.select(key, pl.exclude(key))

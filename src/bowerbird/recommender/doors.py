@@ -22,6 +22,7 @@ from bowerbird.core import (
 )
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions, Rows, RowSplit, Schema, Split
+from bowerbird.data.readers import is_title
 from bowerbird.evaluation import Health
 from bowerbird.features import Column
 from bowerbird.recommender import weights
@@ -63,6 +64,8 @@ def _recommender(
     kinds = tuple(EventType(**kind) for kind in manifest["events"])
     users, items = bundle.tables["users"], bundle.tables["items"]
     past = past_of(events, _ids(users["user_id"]), _ids(items["item_id"]), kinds)
+    if not is_title(items.schema.get("title", pl.String())):
+        raise BundleError("the table of items has titles that are no texts. Restore the bundle or train again.")
     if items.width > 1:
         past = replace(past, items=items.drop("item_id"))
     config = build(lookup(manifest["model"]).config, manifest["config"], where=where)
