@@ -4,12 +4,14 @@
 as another model; what the others make is refused, or answers as before.
 """
 
+import base64
 import hashlib
 import io
 import json
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,16 @@ from safetensors.numpy import load, save
 
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 ROWS, LISTED = 400_000_000, 100_000_000  # of a bomb: rows, values of each list
+BROKEN_PAGE = zlib.decompress(
+    base64.b85decode(  # Parquet with a negative number of values: Polars aborts
+        "c-oCq%}(1u5MHmX$W=Ljlv#Nt3t6aGL5(1Bn<ha;V)+x$0I^l6aCBljL=70l0orTD1E4-fpP~=InaAM5o!Pa8a^R4a=l7eLZ"
+        "`W&gMNkI=7GbdiB_M=oD4|q6sro>m4CN}kgL%YD_7_^w`j!?VMp5+lRR2I=jyFhYo?FIs7LS22ll{@~aW`Fas$&)&b2gsgB)"
+        "*v9xu@=<Hr2xyC`Shc2XjW>NZ4!>4jGO{@1Eu^Q2uq_7^mq33?y5o`GJ;6$Cju{NaiBJOm6e4`(LwXd;#o9hcf%8!xC}->h{"
+        "dXVRr^F_8|M%9c89#qAAO*TXP}^PJXOs{qy)Dv>vrJxf(wOu3f2GHyHo&i&&+;36Y6yWqt9ni}>xW%pV9bDC!QRRmm->j=p1"
+        "2>+E%CUbnR;ik0IE3QvPkPtomUaw{F_ZmTNQF9Kf;-5ua4Y5kmRrx>-S_Twu^#?k5Vs6P-J#5(S#qi~!#m8;*A^Yn7XxrxWw"
+        "FuioV)%t49sr0UgqsVC{?V8t%J|#)yHIt;}MfJ~KvlZ6bq1SFCiI+6PIBI(<yoy&SZ}Azwzb^g-FGxC*e*"
+    )
+)
 JUNK: tuple[Any, ...] = (
     None, True, -1, 0, 2**31, 2**70, 1e308, float("nan"), "", "x", "../../x", [], {}, [[[]]], {"a": {"b": [1]}}, [None],
     "\ud800", "ﷺ" * 100, -(10**30), 0.5,

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from _hostile_bundles import JUNK, MANIFEST, Target, claiming, flipped, kind
+from _hostile_bundles import BROKEN_PAGE, JUNK, MANIFEST, Target, claiming, flipped, kind
 
 # ── tables ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,7 +122,12 @@ def table_values(at: Target) -> str:
 @kind
 def table_of_text(at: Target) -> str:
     path = at.any_table()
-    at.put(path, at.choose(b"user_id\nu1\n", b"", b"PAR1", b"PAR1PAR1", b"PAR1" + bytes(100) + b"PAR1", b"PARE" * 10))
+    at.put(
+        path,
+        at.choose(
+            b"user_id\nu1\n", b"", b"PAR1", b"PAR1PAR1", b"PAR1" + bytes(100) + b"PAR1", b"PARE" * 10, BROKEN_PAGE
+        ),
+    )
     return path.name
 
 

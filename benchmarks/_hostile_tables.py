@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from _hostile_bundles import claiming, flipped, lists_bomb, rows_bomb
+from _hostile_bundles import BROKEN_PAGE, claiming, flipped, lists_bomb, rows_bomb
 
 T = 1_700_000_000
 HEAD = "user,item,time\n"
@@ -211,6 +211,7 @@ BOMBS = {
     "Parquet of a list of 100 million, as rows": Case("a.parquet", lists_bomb, "rows", {"labels": "item_id"}),
     "Parquet that claims": Case("a.parquet", lambda: claiming(parquet(_events(60)), 60, 10**10)),
     "Parquet that claims less": Case("a.parquet", lambda: claiming(parquet(_events(60)), 60, 2**31 - 5)),
+    "Parquet with a broken page": Case("a.parquet", lambda: BROKEN_PAGE),
     "a line of 10 million items": Case("a.txt", lambda: b"u1" + b" 7" * 10_000_000 + b"\n"),
     "libsvm of one long line": Case("a.libsvm", lambda: b"1" + b" 1:1" * 3_000_000 + b"\n", "rows"),
     "libsvm of wide indices": Case("a.libsvm", lambda: b"1 9223372036854775807:1\n1 99999999999999999999:1\n", "rows"),

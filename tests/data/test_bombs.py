@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from _hostile_bundles import claiming
+from _hostile_bundles import BROKEN_PAGE, claiming
 from bowerbird.core import DataError
 from bowerbird.data import load, read, read_rows
 from bowerbird.data.conversion import convert
@@ -105,6 +105,13 @@ def test_parquet_that_claims_more_rows_than_it_has_is_refused(tmp_path: Path, cl
     (tmp_path / "a.parquet").write_bytes(claiming(out.getvalue(), 60, claimed))
     with pytest.raises(DataError, match=r"it tells of|cannot be read as parquet"):
         read(tmp_path / "a.parquet")
+
+
+def test_parquet_whose_page_is_broken_is_refused_before_it_ends_the_process(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(BROKEN_PAGE)
+    for reader in (read, lambda path: read_rows(path, labels="user")):
+        with pytest.raises(DataError, match="its pages are broken: Invalid page header"):
+            reader(tmp_path / "a.parquet")
 
 
 def test_what_another_package_says_of_a_file_is_not_told_at_length(tmp_path: Path) -> None:

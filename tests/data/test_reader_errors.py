@@ -320,7 +320,25 @@ def test_a_parquet_file_with_damaged_rows_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4:200] = b"\xff" * 196  # the header of the first page
     path.write_bytes(data)
+    assert refusal(path).startswith(f"{path}: cannot be read as parquet. its pages are broken: ")
+
+
+def test_a_large_parquet_file_with_damaged_rows_is_refused_when_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bowerbird.data.files.CHECKED", 0)
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"user": range(5000), "item": range(5000)}).write_parquet(path)
+    data = bytearray(path.read_bytes())
+    data[4:200] = b"\xff" * 196
+    path.write_bytes(data)
     assert refusal(path).startswith(f"{path}: the rows cannot be read. ")
+
+
+def test_whole_numbers_of_128_bits_are_read(tmp_path: Path) -> None:
+    table = pl.DataFrame({"user": [1], "item": [2], "long": [2**100]}, schema_overrides={"long": pl.Int128})
+    table.write_parquet(tmp_path / "a.parquet")
+    assert len(read(tmp_path / "a.parquet")) == 1
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,15 @@ def overfull(source: Path | BinaryIO, budget: int) -> str:
 
     Raises `OSError` where the file does not say what it holds, or says it in two ways.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         about = pq.read_metadata(source)
         groups = [about.row_group(place) for place in range(about.num_row_groups)]
         columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    except pa.ArrowNotImplementedError:  # numbers of 128 bits: nothing can be told
+        return ""
     except (OSError, ValueError, RuntimeError) as error:
         raise OSError(f"the footer cannot be read: {error}") from None
     values = sum(one.num_values for one in columns)
@@ -34,6 +37,20 @@ def overfull(source: Path | BinaryIO, budget: int) -> str:
     if max(rows * about.num_columns, values + texts) * NUMBER > budget:
         return f"it tells of {rows:,} rows and {values:,} values"
     return ""
+
+
+def check_pages(source: Path | BinaryIO) -> None:
+    """Raise `OSError` where the pages of a Parquet file are broken; Polars, given some of those, ends the process."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for _ in pq.ParquetFile(source).iter_batches():
+            pass
+    except pa.ArrowNotImplementedError:  # numbers of 128 bits
+        pass
+    except (OSError, MemoryError, pa.ArrowException) as error:
+        raise OSError(f"its pages are broken: {error}") from None
 
 
 def check_name(path: Path) -> None:

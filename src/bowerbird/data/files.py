@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from bowerbird.core import DataError, did_you_mean
-from bowerbird.core.parquet import overfull
+from bowerbird.core.parquet import check_pages, overfull
 from bowerbird.data.places import PACKED, Part, Place, lines_of, opened, plain_name, unpacked
 
 FORMATS = ("csv", "tsv", "parquet", "lists", "recbole", "movielens", "libsvm")
@@ -32,6 +32,7 @@ DAMAGED = (
 )  # fmt: skip
 HEADER, COLUMNS = 1 << 22, 10_000  # bytes and columns that the first line of a text may have
 BUDGET, TIMES = 1 << 30, 1_000  # bytes that any Parquet file may take in memory, and times its own where that is more
+CHECKED = 1 << 24  # bytes of a Parquet file whose pages are all looked at first, which takes 50 ms
 SHOWN = 300  # letters of an error that others made
 EVENTS = ("user_id", "item_id", "rating", "timestamp")  # the columns of a MovieLens table without a header
 MOVIELENS = {  # and of those beside it
@@ -201,6 +202,8 @@ def _parquet(path: Path) -> Table:
     told = overfull(path, max(BUDGET, TIMES * path.stat().st_size))
     if told:
         raise DataError(f"{path}: {told}, as no file of this size does. Copy it again, or write it anew.")
+    if path.stat().st_size <= CHECKED:
+        check_pages(path)
     frame = pl.scan_parquet(path, glob=False)
     n_rows = int(frame.select(pl.len()).collect().item())
     return Table(frame, Place(str(path), (Part(path, n_rows, None),)))

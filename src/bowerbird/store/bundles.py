@@ -105,7 +105,7 @@ def publish(
     files = {WEIGHTS: _tensors(tensors)} | ({OPTIMISER: _tensors(moments)} if moments else {})
     for name, table in tables.items():
         buffer = io.BytesIO()
-        table.write_parquet(buffer)
+        contents.plain(table).write_parquet(buffer)
         files[f"{name}.parquet"] = buffer.getvalue()
     for name, data in files.items():
         world.write(scratch / name, data)

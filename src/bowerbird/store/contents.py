@@ -37,7 +37,30 @@ def table(data: bytes, path: Path) -> pl.DataFrame:
     try:
         told = overfull(io.BytesIO(data), max(LEAST, TIMES * len(data)))
         if not told:
-            return pl.read_parquet(io.BytesIO(data))
+            return _read(data)
     except BROKEN as error:
         raise BundleError(f"{path} holds no table: {str(error).strip().split(chr(10))[0]}") from None
     raise BundleError(f"{path} holds no table: {told}, which {len(data):,} bytes cannot hold.")
+
+
+def plain(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table as Arrow can read it too: without whole numbers of 128 bits."""
+    return table.with_columns(_narrow(column) for column in table if str(column.dtype) in ("Int128", "UInt128"))
+
+
+def _narrow(column: pl.Series) -> pl.Series:
+    whole = column.cast(pl.Int64, strict=False)
+    return whole if whole.null_count() == column.null_count() else column.cast(pl.Float64)
+
+
+def _read(data: bytes) -> pl.DataFrame:
+    """Return a table by way of Arrow, which finds broken pages; Polars, given some of those, ends the process."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(data))
+        table.validate(full=True)
+        return pl.DataFrame(table)
+    except pa.ArrowException as error:
+        raise OSError(str(error)) from None
