@@ -108,7 +108,7 @@ class WithoutDefault(ModelConfig):
     dim: int
 
 
-@wrong("has_defaults", "missing 1 required keyword-only argument: 'dim'", config=WithoutDefault)
+@wrong("has_defaults", "dim is missing; WithoutDefault needs it", config=WithoutDefault)
 class NoDefault(Right):
     pass
 
