@@ -11,6 +11,8 @@ import sys
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # tables are small here, and threads cost more than they bring
 
+import _attacks_code
+import _attacks_config
 import _attacks_data
 import _attacks_exports
 import _attacks_files
@@ -18,7 +20,9 @@ import _attacks_http
 import _attacks_wire
 import _breaking
 
-PARTS = (_attacks_http, _attacks_wire, _attacks_files, _attacks_data, _attacks_exports)
+PARTS = (
+    _attacks_http, _attacks_wire, _attacks_files, _attacks_data, _attacks_exports, _attacks_config, _attacks_code,
+)  # fmt: skip
 security = _breaking.Stages({name: stage for part in PARTS for name, stage in part.stages.all.items()})
 SUMS = {"leaks": _breaking.total("leaks")}
 

@@ -55,7 +55,6 @@ class Gate:
         full = problem(503, "overloaded", FULL, path="\0", request_id="\1")
         self._full = bytes(full.body).replace(rb"\u0000", b"%b").replace(rb"\u0001", b"%b")
         self._full_headers = [one for one in full.raw_headers if one[0] not in (b"content-length", b"x-request-id")]
-        self.closing = False  # set when the server is asked to stop: what is inside ends, nothing new comes in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -105,8 +104,6 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > LONGEST_BODY:
             raise _too_large()
-        if self.closing and scope["path"] not in UNHURRIED:
-            raise Refusal(503, "closing", "The server is being stopped. Try again in a moment.")
         return int(length) == 0 and b"transfer-encoding" not in headers
 
     async def _refuse(self, path: str, request_id: str, send: Send) -> None:
@@ -218,8 +215,8 @@ class _Visit:
             self.status = message["status"]
             self.leave()
             names = {name for name, _ in message["headers"]}
-            if b"x-request-id" not in names:
-                message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+            own = [] if b"x-request-id" in names else [(b"x-request-id", self.request_id.encode())]
+            message["headers"] = [*message["headers"], *own, (b"x-content-type-options", b"nosniff")]
         await self._send(message)
 
     def _read(self) -> None:
