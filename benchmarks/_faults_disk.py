@@ -5,12 +5,17 @@ there is no way below it, and nothing counts as tried.
 """
 
 import logging
+import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,8 +28,10 @@ from bowerbird.store.events import SqliteLog
 from bowerbird.store.log import LogEvent
 
 stages = Stages()
+T = TypeVar("T")
 
 LAST_BYTES = 64 * 1024
+MANY = 100  # lives that are worth a process for each core
 WAL = f"{FILE}-wal"
 SELECT = "SELECT number - 1, event_id, event, item_id, user_id, time, context FROM events ORDER BY number"
 
@@ -75,19 +82,37 @@ def lives(effort: Effort, *, honest: bool) -> Found:
     if not available():
         return found
     started, progress = time.monotonic(), Progress(effort, "lives")
-    first = _simulator.first_run(effort.folder / "run")
-    with quiet():
-        for n in range(effort.n):
-            folder = effort.folder / str(n)
-            life = _simulator.live(effort.seed * 1_000_000 + n, folder, first, honest=honest)
-            shutil.rmtree(folder, ignore_errors=True)
-            found.note(*(f"life {n}: {one}" for one in life.faults))
-            for name in ("acked", "lost", "answers", "kill", "cut", "full", "sync", "learn", "restart"):
-                found.add(name, life.counts.get(name, 0))
-            found.add("starts", life.lives)
+    run = effort.folder / "run"
+    first = _simulator.first_run(run)
+    lived = partial(_lived, folder=effort.folder, first=first, honest=honest)
+    seeds = range(effort.seed * 1_000_000, effort.seed * 1_000_000 + effort.n)
+    with _each(lived, seeds) as ended:
+        for n, (faults, counts) in enumerate(ended):
+            found.note(*(f"life {n}: {one}" for one in faults))
+            for name in ("acked", "lost", "answers", "kill", "cut", "full", "sync", "learn", "restart", "starts"):
+                found.add(name, counts.get(name, 0))
             progress(n)
     found.figures["seeds_per_minute"] = round(60 * effort.n / (time.monotonic() - started))
     return found
+
+
+def _lived(seed: int, folder: Path, first: dict[Path, bytes], honest: bool) -> tuple[list[str], dict[str, int]]:
+    """Live the life of a seed; return what went wrong, and counts."""
+    mine = folder / str(seed)
+    with quiet():
+        life = _simulator.live(seed, mine, first, honest=honest)
+    shutil.rmtree(mine, ignore_errors=True)
+    return life.faults, life.counts | {"starts": life.lives}
+
+
+@contextmanager
+def _each(lived: Callable[[int], T], seeds: Sequence[int]) -> Iterator[Iterator[T]]:
+    """Give what comes of seeds, in their order: each in one process, of which there are as many as cores for many."""
+    if len(seeds) < MANY:
+        yield map(lived, seeds)
+        return
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        yield pool.map(lived, seeds, chunksize=8)
 
 
 # ── cuts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -454,7 +454,7 @@ class Life:
         self.counts[name] = self.counts.get(name, 0) + n
 
 
-CHANGES = {"events": 8, "take_back": 1, "document": 3, "learn": 2, "roll_back": 1}
+CHANGES = {"events": 8, "take_back": 1, "document": 3, "learn": 1, "roll_back": 1}
 CHANCES = {**CHANGES, "ask": 6, "wait": 1, "restart": 0.5, "kill": 0.5, "cut": 0.5}
 
 
