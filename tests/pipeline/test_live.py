@@ -356,6 +356,28 @@ def test_a_policy_chooses_last_and_pins_keep_their_places() -> None:
     assert answer.propensity.tolist() == [1.0, 0.5, 0.5]
 
 
+class Doubtful(Last):
+    """Says what chance each candidate had for the first place."""
+
+    version = "doubtful"
+
+    def chances(self, context: Context, candidates: Tensor, scores: Tensor) -> Tensor:
+        return torch.softmax(scores, dim=1)
+
+
+def test_what_a_policy_that_explores_chose_from_is_told_without_pins() -> None:
+    pins = (Pin(item="i7", position=1),)
+    answer = pipeline(shop(pins=pins), policy=Doubtful()).run(asked(3))
+    assert answer.policy == "doubtful"
+    assert answer.candidates is not None
+    assert answer.candidate_propensity is not None
+    assert answer.candidates.tolist() == [0, 1, 2, 3]
+    odds = np.exp([6.0, 5.0, 4.0, 3.0])
+    assert answer.candidate_propensity == pytest.approx(odds / odds.sum(), rel=1e-5)
+    plain = pipeline(shop(pins=pins)).run(asked(3))
+    assert (plain.policy, plain.candidates, plain.candidate_propensity) == ("greedy", None, None)
+
+
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -83,6 +83,7 @@ def test_an_import_follows_no_link(client: TestClient, engine: Engine, tmp_path:
 
 @pytest.mark.parametrize("asked", [
     {"kind": "import", "what": "items"},
+    {"kind": "import", "what": "feedback", "file": "x.parquet"},
     {"kind": "import", "what": "items", "file": "nothing.jsonl"},
     {"kind": "import", "what": "items", "file": "../bowerbird.db"},
     {"kind": "import", "file": "x.jsonl"},
@@ -106,6 +107,26 @@ def test_what_is_exported_can_be_fetched_and_imported_again(client: TestClient, 
     events = finished(client, kind="export", what="events")
     frame = pl.read_parquet(client.get(f"/v1/jobs/{events['id']}/file").content)
     assert frame["event_id"].to_list() == ["e"]
+
+
+def test_what_came_of_answers_is_exported(client: TestClient, engine: Engine) -> None:
+    asked = client.post("/v1/recommendations", json={"user_id": "u2", "k": 2}).json()
+    liked, shown = asked["items"][1]["item_id"], asked["request_id"]
+    deed = {"user_id": "u2", "item_id": liked}
+    looks = [
+        {"event_id": "a", "event": "look", "request_id": shown},
+        {"event_id": "b", "event": "dislike", "request_id": shown},
+    ]
+    lost = {"event_id": "c", "event": "look", "request_id": "elsewhere"}
+    client.post("/v1/events", json={"events": [deed | one for one in (*looks, lost)]})
+    job = finished(client, kind="export", what="feedback")
+    assert job["detail"].startswith("2 rows in feedback-")
+    frame = pl.read_parquet(client.get(f"/v1/jobs/{job['id']}/file").content)
+    assert frame.select("request_id", "item_id", "event", "reward").rows()[1] == (shown, liked, "look", 0.5)
+    assert frame["reward"].to_list() == [0.0, 0.5]  # a dislike is worth nothing
+    job = finished(client, kind="export", what="orphans")
+    frame = pl.read_parquet(client.get(f"/v1/jobs/{job['id']}/file").content)
+    assert frame.select("event_id", "reason").rows() == [("c", "unknown_request")]
 
 
 def test_unknown_jobs_and_jobs_without_a_file_say_so(client: TestClient) -> None:

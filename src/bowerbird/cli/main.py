@@ -191,7 +191,7 @@ def export(
     run: Run,
     onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX graph.")] = False,
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="The file to write; else model.onnx in the run.")
+        Path | None, typer.Option("--out", help="The file to write; else model.onnx, or feedback.parquet, in the run.")
     ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Write a graph in whole numbers too, where it ranks the same.")
@@ -199,11 +199,31 @@ def export(
     data: Annotated[
         str | None, typer.Option("--data", help="Of feature rows: a table to compare on, 500 rows a request.")
     ] = None,
+    feedback: Annotated[
+        bool, typer.Option("--feedback", help="Instead: what a server showed, and what came of it, as Parquet.")
+    ] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="With --feedback: the data directory; else RUN/server.")
+    ] = None,
+    orphans: Annotated[
+        Path | None, typer.Option(help="With --feedback: a Parquet file for events whose answer is not known.")
+    ] = None,
+    window: Annotated[
+        str, typer.Option(help="With --feedback: how long after an answer an event is its: 30m, 1d, 2w.")
+    ] = "1d",
+    since: Annotated[
+        str | None, typer.Option(help="With --feedback: answers from a moment on, such as 2026-11-01T12:00, UTC.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Write the ranker of a run for ONNX Runtime, checked against the model, and how its inputs are made."""
-    if not onnx:
-        raise RequestError(f"as what is {run} to be exported? Add --onnx.")
+    """Write the ranker of a run for ONNX Runtime, checked against the model; or what came of what its server showed."""
+    if onnx == feedback:
+        raise RequestError(f"as what is {run} to be exported? Add --onnx or --feedback.")
+    if feedback:
+        from bowerbird.cli.feedback import run_feedback
+
+        run_feedback(run, out_file, orphans, data_dir=data_dir, window=window, since=since, as_json=json)
+        return
     from bowerbird.cli.export import run_export
 
     run_export(run, out_file, data, int8=int8, as_json=json)

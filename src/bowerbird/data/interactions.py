@@ -36,6 +36,11 @@ class EventType:
         check(self.sign in SIGNS, "sign", self.sign, f"must be one of {allowed}", try_instead=meant)
         check(self.weight >= 0, "weight", self.weight, "must be 0 or more", try_instead=1.0)
 
+    @property
+    def reward(self) -> float:
+        """What it adds to whoever showed the item: its weight where it says something good, else 0."""
+        return self.weight if self.sign == "positive" else 0.0
+
 
 def declared(kinds: Iterable[EventType], told: Iterable[EventType]) -> tuple[EventType, ...]:
     """Return event types with those that were declared since in the places of their names, new ones behind them."""

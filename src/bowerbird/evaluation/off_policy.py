@@ -76,7 +76,7 @@ def logged(
     `arms` are the values of `action`, in order. With `policy_version`, rows of another one are refused; rewards must
     lie between 0 and `most`.
     """
-    for name in (action, reward, propensity):
+    for name in (action, reward, propensity, *(["policy_version"] if policy_version is not None else [])):
         if name not in frame.columns:
             raise DataError(f"the log has no column {name}; it has {', '.join(frame.columns)}.")
         if frame[name].null_count():

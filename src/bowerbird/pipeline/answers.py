@@ -14,6 +14,7 @@ from torch import Tensor
 from bowerbird.features import Context
 from bowerbird.pipeline import filters
 from bowerbird.pipeline.pipeline import Step
+from bowerbird.pipeline.policy import Greedy
 from bowerbird.pipeline.rerank import SeenRows
 
 NONE = np.zeros(0, np.int64)
@@ -65,6 +66,7 @@ class Asked:
     diversity: float | None = None  # instead of the scenario's
     explain: bool = False  # count what each filter removed
     seed: int = 0
+    context_hash: str = ""  # what the answer depends on, where that is logged
 
     @property
     def past(self) -> np.ndarray:
@@ -87,6 +89,9 @@ class Answer:
     fallback: list[str]  # what is less than was wished: see `LivePipeline`; empty when nothing is
     trace: tuple[Step, ...] = ()
     removed: Mapping[str, int] = field(default_factory=dict)  # what each filter removed, where that is explained
+    policy: str = Greedy.version  # the version of the policy that chose
+    candidates: np.ndarray | None = None  # int64 (C,): what it chose from, where it explores; pins are not among it
+    candidate_propensity: np.ndarray | None = None  # float32 (C,): the chance of each to take the first free place
 
     @classmethod
     def plain(cls, items: np.ndarray, scores: np.ndarray, source: str) -> "Answer":

@@ -22,7 +22,7 @@ from bowerbird.pipeline import rerank
 from bowerbird.pipeline.answers import NONE, Answer, Asked, Shelf, Stage
 from bowerbird.pipeline.ladder import Ladder
 from bowerbird.pipeline.pipeline import Rank, Step
-from bowerbird.pipeline.policy import Greedy, Policy
+from bowerbird.pipeline.policy import Explores, Greedy, Policy
 from bowerbird.pipeline.scenario import Scenario, Source
 from bowerbird.pipeline.sources import Draw, Found, Scorer, best, fuse, of_board, place_scores
 
@@ -46,6 +46,7 @@ class _Work:
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (C,)
     rest: np.ndarray = field(default_factory=NONE.copy)  # candidates that were cut off, best first
     propensity: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    drawn: tuple[np.ndarray, np.ndarray] | None = None  # what the policy drew from, and the chance of each (C,)
     light: bool = False  # no expensive step any more
     approximate: bool = False  # whether an index was asked
     rung: str = ""
@@ -323,6 +324,9 @@ class LivePipeline:
             candidates, values = (torch.from_numpy(one)[None].to(device) for one in (items, scores))
             k = work.k - len(work.pins)
             chosen, chance = self.policy.choose(work.asked.context, candidates, values, k, work.asked.seed)
+            if isinstance(self.policy, Explores):
+                first = self.policy.chances(work.asked.context, candidates, values)
+                work.drawn = items, first[0].float().cpu().numpy()
             filled = (chosen[0] >= 0).cpu().numpy()
             chosen_items = chosen[0].cpu().numpy()[filled]
             scores = scores[(items[None] == chosen_items[:, None]).argmax(axis=1)]
@@ -350,6 +354,8 @@ class LivePipeline:
             work.fallback,
             tuple(work.trace),
             work.removed,
+            self.policy.version,
+            *(work.drawn or ()),
         )
 
     # ── sources ───────────────────────────────────────────────────────────────────────────────────────────────

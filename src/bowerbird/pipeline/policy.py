@@ -5,7 +5,7 @@ Nothing reorders after a policy, so that the logged propensity is that of the sl
 Shapes: B requests, C candidates (best first, −1 for empty places), k places.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 import torch
@@ -16,6 +16,11 @@ from bowerbird.features import Context
 
 class Policy(Protocol):
     """How a slate is chosen, and what is learned from what came of it."""
+
+    @property
+    def version(self) -> str:
+        """Its name and settings as a short text: what is logged as `policy_version`."""
+        ...
 
     def depth(self, k: int) -> int:
         """Return how many candidates C to choose k from, at least k."""
@@ -33,8 +38,22 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class Explores(Protocol):
+    """What a policy has besides when it may choose otherwise: then all that it chose from is logged with its chance."""
+
+    def chances(self, context: Context, candidates: Tensor, scores: Tensor) -> Tensor:
+        """Return the chance of each candidate to be chosen for the first place, (B, C); rows sum to 1.
+
+        Of an item that `choose` puts there, it is the propensity.
+        """
+        ...
+
+
 class Greedy:
     """The best k, always: every propensity is 1."""
+
+    version = "greedy"
 
     def depth(self, k: int) -> int:
         """Return k: nothing else can be chosen."""

@@ -328,7 +328,7 @@ class JobAsked(Strict):
     """Work that takes longer than a request may."""
 
     kind: Literal["import", "export", "backup", "update"]
-    what: Literal["items", "users", "events"] | None = None
+    what: Literal["items", "users", "events", "feedback", "orphans"] | None = None
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = None
 
 

@@ -366,7 +366,7 @@ class Engine:
         body = body_of(view, scenario, question, request_id, answer, unknown) | {"stale": stale}
         if question.get("explain"):
             explain(view, asked, answer, body)
-        return body, slate_of(view, question, body, previous, self.world.now())
+        return body, slate_of(view, question, asked, answer, body, previous)
 
     def _pipeline(self, view: View, question: Mapping[str, Any]) -> tuple[Scenario, LivePipeline]:
         name = question.get("scenario") or DEFAULT.name

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
 from pydantic import BaseModel
 
 from bowerbird.core import RequestError, UnknownItemError
@@ -26,9 +27,11 @@ from bowerbird.serving.intake import Rejected, json_lines, put_rows, sensible, t
 from bowerbird.store import backups
 from bowerbird.store.catalogue import Kind
 from bowerbird.store.database import Database
+from bowerbird.store.feedback import feedback, in_parts
 
 LOG = logging.getLogger("bowerbird.jobs")
 AT_ONCE = 1000  # rows of one step of a job
+FEEDBACK = ("feedback", "orphans")
 KIND_OF: dict[str, Kind] = {"items": "item", "users": "user"}
 NICE = 10  # how much the trainer gives way to requests
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -75,8 +78,10 @@ class Jobs:
     def start(self, kind: str, *, what: str | None = None, file: str | None = None) -> Job:
         """Queue a job; raises `RequestError` where it lacks something."""
         if kind in ("import", "export") and what is None:
-            raise RequestError(f"an {kind} needs to know what: items, users or events.")
+            raise RequestError(f"an {kind} needs to know what, such as items, users or events.")
         if kind == "import":
+            if what in FEEDBACK:
+                raise RequestError(f"{what} can be exported only: import items, users or events.")
             if file is None:
                 raise RequestError("an import needs the name of a file in the folder imports of the data directory.")
             path = self._folder("imports", file)
@@ -162,12 +167,12 @@ class Jobs:
         return sum(not one.created for one in kept), rejected
 
     def _export(self, job: Job) -> str:
-        """Write everything of one kind: events as Parquet, documents as JSON lines."""
-        job.file = f"{job.what}-{job.id}.{'parquet' if job.what == 'events' else 'jsonl'}"
+        """Write everything of one kind: events and what came of answers as Parquet, documents as JSON lines."""
+        job.file = f"{job.what}-{job.id}.{'jsonl' if job.what in KIND_OF else 'parquet'}"
         path = self._folder("exports", job.file)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if job.what == "events":
-            frame = self.engine.log.read()
+        if job.what not in KIND_OF:
+            frame = self._feedback(job.what) if job.what in FEEDBACK else self.engine.log.read()
             frame.write_parquet(path)
             self._step(job, len(frame))
         else:
@@ -180,6 +185,11 @@ class Jobs:
                     after = found[-1].id
                     self._step(job, len(found))
         return f"{job.done:,} rows in {job.file}"
+
+    def _feedback(self, what: str) -> pl.DataFrame:
+        log, worth = self.engine.log, {kind.name: kind.reward for kind in self.engine.view.kinds}
+        found = feedback(in_parts(log.read, log.end), worth=worth)
+        return found.places if what == "feedback" else found.orphans
 
     def _backup(self, job: Job) -> str:
         """Copy the database as it is at one moment, and the run directory's current version, into one folder."""

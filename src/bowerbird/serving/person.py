@@ -22,6 +22,7 @@ class Person:
         self.view, self.scenario = view, scenario
         self.kinds = view.kinds
         self.user, self.key, self.unknown = -1, None, 0
+        self.state: tuple[int, int] | None = None  # the offset of the last deed since training, and how many there are
         self.posted = question.get("history") is not None
         if self.posted:
             self._take(question["history"])
@@ -48,7 +49,10 @@ class Person:
             offsets, order = past.by_user
             mine = order[offsets[self.user] : offsets[self.user + 1]]
         names = {kind.name: number for number, kind in enumerate(self.kinds)}
-        new = [deed for deed in self.view.people.deeds(self.key) if deed.event in names]
+        deeds = self.view.people.deeds(self.key)
+        if deeds:
+            self.state = max(deed.offset for deed in deeds), len(deeds)
+        new = [deed for deed in deeds if deed.event in names]
         rows = self.view.rows([deed.item_id for deed in new])
         self.unknown = int((rows < 0).sum())
         kept = [(row, deed) for row, deed in zip(rows.tolist(), new, strict=True) if row >= 0]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from bowerbird.serving.person import Person
 from bowerbird.serving.view import View
 from bowerbird.store.log import SLATE, LogEvent
 
-POLICY = "greedy"
+APART = ("user_id", "session_id", "scenario", "k", "explain", "fields", "min_offset", "timeout_ms")  # see context_hash
 
 
 def asked_of(
@@ -43,9 +44,32 @@ def asked_of(
             diversity=question.get("diversity"),
             explain=bool(question.get("explain")),
             seed=view.recommender.run.seed,
+            context_hash=context_hash(view, scenario, question, person, [*served, *previous]),
         ),
         person.unknown,
     )
+
+
+def context_hash(
+    view: View, scenario: Scenario, question: Mapping[str, Any], person: Person, hidden: Sequence[Any]
+) -> str:
+    """Return what two answers share that were given in the same context: 16 hexadecimal digits.
+
+    It is made of who asks, how many deeds of theirs are known since training and the offset of the last one, the
+    model's version, the scenario, k, what was `hidden` as shown before, and all else in the question that bears upon
+    the answer. The moment, the boards and the catalogue, which move by themselves, are left out.
+    """
+    told = {
+        "person": person.key,
+        "deeds": person.state,
+        "model_version": view.recommender.version,
+        "scenario": scenario.name,
+        "k": question.get("k") or scenario.k,
+        "hidden": hidden,
+        "question": {key: value for key, value in question.items() if key not in APART and value is not None},
+    }
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def body_of(
@@ -79,7 +103,7 @@ def body_of(
         "scenario": None if scenario is None else scenario.name,
         "model": view.recommender.name,
         "model_version": view.recommender.version,
-        "policy": POLICY,
+        "policy": answer.policy,
         "rung": answer.rung or "none",
         "fallback": answer.fallback,
         "stale": False,
@@ -104,7 +128,12 @@ def explain(view: View, asked: Asked, answer: Answer, body: dict[str, Any]) -> N
 
 
 def slate_of(
-    view: View, question: Mapping[str, Any], body: dict[str, Any], previous: Sequence[Any], now: int
+    view: View,
+    question: Mapping[str, Any],
+    asked: Asked,
+    answer: Answer,
+    body: dict[str, Any],
+    previous: Sequence[Any],
 ) -> LogEvent:
     """Return what the log keeps of an answer."""
     document = {
@@ -114,20 +143,30 @@ def slate_of(
         "sources": [one["sources"] for one in body["items"]],
         "question": dict(question),
         "previous": list(previous),
+        "context_hash": asked.context_hash,
         **{key: body[key] for key in ("model", "rung", "fallback", "stale", "unknown_items", "trace")},
     }
+    if answer.candidates is not None and answer.candidate_propensity is not None:
+        document["candidates"] = [view.item_id(row) for row in answer.candidates.tolist()]
+        document["candidate_propensity"] = _short(answer.candidate_propensity)
     return LogEvent(
         event_id=body["request_id"],
         event=SLATE,
         user_id=question.get("user_id"),
         session_id=question.get("session_id"),
-        time=now,
+        time=asked.now,
         request_id=body["request_id"],
         scenario=body["scenario"],
         context=json.dumps(document, ensure_ascii=False),
-        policy_version=POLICY,
+        policy_version=answer.policy,
         model_version=view.recommender.version,
     )
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """Return float32 numbers with as many digits as they need, and no more."""
+    short: list[float] = values.astype(np.float32).astype(str).astype(float).tolist()
+    return short
 
 
 def allowed_of(view: View, where: str | None, now: int) -> np.ndarray:
