@@ -121,7 +121,7 @@ def test_int8_that_ranks_otherwise_ends_with_1_and_says_so(clicks: Path, tmp_pat
 def test_mistakes_say_how_to_mend_them(clicks: Path, shop: Path, tmp_path: Path) -> None:
     error = fails(clicks)
     assert isinstance(error, RequestError)
-    assert str(error) == f"as what is {clicks} to be exported? Add --onnx."
+    assert str(error) == f"as what is {clicks} to be exported? Add --onnx or --feedback."
     error = fails(shop, "--onnx", "--data", "later.csv")
     assert isinstance(error, RequestError)
     assert str(error) == "--data is for a run of feature rows; a recommender is compared on its own users."
