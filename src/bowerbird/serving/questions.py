@@ -148,7 +148,10 @@ def slate_of(
     }
     if answer.candidates is not None and answer.candidate_propensity is not None:
         document["candidates"] = [view.item_id(row) for row in answer.candidates.tolist()]
-        document["candidate_propensity"] = _short(answer.candidate_propensity)
+        document["candidate_propensity"] = [
+            float(f"{one:.7g}")
+            for one in answer.candidate_propensity.tolist()  # float32 knows no more digits
+        ]
     return LogEvent(
         event_id=body["request_id"],
         event=SLATE,
@@ -161,12 +164,6 @@ def slate_of(
         policy_version=answer.policy,
         model_version=view.recommender.version,
     )
-
-
-def _short(values: np.ndarray) -> list[float]:
-    """Return float32 numbers with as many digits as they need, and no more."""
-    short: list[float] = values.astype(np.float32).astype(str).astype(float).tolist()
-    return short
 
 
 def allowed_of(view: View, where: str | None, now: int) -> np.ndarray:
