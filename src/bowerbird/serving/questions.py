@@ -148,10 +148,7 @@ def slate_of(
     }
     if answer.candidates is not None and answer.candidate_propensity is not None:
         document["candidates"] = [view.item_id(row) for row in answer.candidates.tolist()]
-        document["candidate_propensity"] = [
-            float(f"{one:.7g}")
-            for one in answer.candidate_propensity.tolist()  # float32 knows no more digits
-        ]
+        document["candidate_propensity"] = [float(f"{one:.7g}") for one in answer.candidate_propensity.tolist()]
     return LogEvent(
         event_id=body["request_id"],
         event=SLATE,
