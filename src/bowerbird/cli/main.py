@@ -385,6 +385,47 @@ def models(json: Json = False) -> None:
 
 
 @app.command()
+def simulate(
+    policy: Annotated[
+        str, typer.Option(help="Policies with commas between them; the others are compared with the first.")
+    ] = "greedy,epsilon-greedy,linucb,thompson",
+    worlds: Annotated[int, typer.Option(min=1, help="How many worlds, each with its own items and people.")] = 5,
+    people: Annotated[int, typer.Option(min=1, help="People of a world.")] = 100,
+    items: Annotated[int, typer.Option(min=1, help="Items of a world, half of which arrive while it runs.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Requests of each person.")] = 200,
+    k: K = 5,
+    known: Annotated[
+        float, typer.Option(min=0, max=1, help="How much of what makes items appeal the ranker knows at first.")
+    ] = 0.5,
+    control: Annotated[
+        bool, typer.Option("--control", help="Without boredom, and without what is felt later.")
+    ] = False,
+    late: Annotated[int, typer.Option(min=0, help="Steps after which it is told what came of one.")] = 0,
+    missing: Annotated[float, typer.Option(min=0, max=1, help="Share of places of which it is never told.")] = 0.0,
+    data: Annotated[
+        str | None, typer.Option("--data", help="A table, or the name of a data set, whose popularity worlds have.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first world.")] = 0,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw it, into simulation.svg.")] = False,
+    data_root: Root = None,
+    json: Json = False,
+) -> None:
+    """Try policies out in made worlds: people with tastes that drift, boredom, places, new items."""
+    from bowerbird.bandits.world import WorldConfig
+    from bowerbird.cli.simulating import Asked, run_simulate
+    from bowerbird.recommender import DataOptions
+
+    config = WorldConfig(
+        people=people, items=items, horizon=steps, k=k, known=known, seed=seed, candidates=max(k, min(50, items // 4))
+    )
+    asked = Asked(
+        [one for one in policy.split(",") if one], worlds, config.control() if control else config, late, missing, plot
+    )
+    past = None if data is None else DataOptions(path=data, root=data_root).load()
+    run_simulate(asked, past, as_json=json)
+
+
+@app.command()
 def serve(
     run: Run,
     host: Annotated[str, typer.Option(help="An address of this machine; not loopback: needs a key.")] = "127.0.0.1",

@@ -1,0 +1,198 @@
+"""Policies: how a slate is chosen from what is believed of candidates, and the chance of each choice.
+
+A slate is filled place by place. The propensity of a place is the chance of its item there, given the places before it;
+the product over places is that of the slate. At weight 0 every policy is greedy: the best first, with chance 1.
+
+    epsilon-greedy   with chance ε any of those left, else the best
+    softmax          in proportion to exp(mean / temperature): Plackett and Luce, drawn by Gumbel noise
+    ucb              most mean + α · sd first (Auer et al., 2002; LinUCB: Li et al., WWW 2010)
+    thompson         the best of one draw from the belief (Thompson, 1933; Agrawal and Goyal, ICML 2013)
+
+Thompson draws `DRAWS` times and takes one of the draws: the propensity is the share of draws that agree, exactly the
+chance given them, and never below 1 / `DRAWS`. What wins more rarely than that has, now and then, no chance at all, so
+that estimates for a policy that shows it often are a little low.
+
+Shapes: B requests, C candidates (best first, −1 for empty places), k places.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from bowerbird.bandits.beliefs import Belief, Believed, Feedback
+from bowerbird.core import DataError, check, torch_stream
+
+DRAWS = 64
+RULES = ("epsilon-greedy", "softmax", "ucb", "thompson")
+
+
+@dataclass
+class Explorer:
+    """A policy for the last stage of a pipeline: a belief, a rule, and how much is tried."""
+
+    belief: Belief
+    rule: str  # one of `RULES`
+    weight: float  # ε, temperature, α, or what standard deviations are multiplied by; 0 tries nothing
+    name: str = ""
+    candidates: int = 50  # of the best, among which is chosen
+    half_life: float = 0.0  # requests after which the weight is half; 0 keeps it
+
+    def __post_init__(self) -> None:
+        check(self.rule in RULES, "rule", self.rule, f"must be one of {', '.join(RULES)}", try_instead="thompson")
+        check(self.weight >= 0, "weight", self.weight, "must be 0 or more", try_instead=0.1)
+        within = self.rule != "epsilon-greedy" or self.weight <= 1
+        check(within, "weight", self.weight, "is a chance here, at most 1", try_instead=0.1)
+        check(self.candidates >= 1, "candidates", self.candidates, "must be 1 or more", try_instead=50)
+        self.name = self.name or self.rule
+        self._asked = 0
+
+    @property
+    def version(self) -> str:
+        """What logs call it: which propensities belong together."""
+        return f"{self.name} {self.weight:g}"
+
+    def depth(self, k: int) -> int:
+        """Return how many candidates there are to choose k from."""
+        return max(k, self.candidates)
+
+    @torch.no_grad()
+    def choose(self, context: Any, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the slate and its propensities (B, k), −1 and 0 for empty places."""
+        weight = self._now()
+        self._asked += len(candidates)
+        believed = self.belief.believe(context, candidates, scores)
+        k = min(k, candidates.shape[1])
+        place, chance = _filled(self.rule, believed, weight, k, torch_stream(seed, "policy", self.name))
+        items = candidates.gather(1, place)
+        empty = (items < 0) | (chance <= 0)
+        return items.masked_fill(empty, -1), chance.masked_fill(empty, 0.0)
+
+    @torch.no_grad()
+    def chances(self, context: Any, candidates: Tensor, scores: Tensor, seed: int = 0) -> Tensor:
+        """Return the chance of each candidate for the first place (B, C)."""
+        believed = self.belief.believe(context, candidates, scores)
+        generator = torch_stream(seed, "policy", self.name)
+        return _first(self.rule, believed, self._now(), generator)
+
+    def _now(self) -> float:
+        return self.weight * 0.5 ** (self._asked / self.half_life) if self.half_life else self.weight
+
+    def learn(self, feedback: Feedback) -> None:
+        """Learn from what came of places."""
+        self.belief.learn(feedback)
+
+    def update(self, log: pl.DataFrame) -> None:
+        """Learn from a table with a row for each shown place: `item` (its row), `position`, `reward` (null where it is
+        not known yet), and `features` where the belief asks for them.
+        """
+        self.learn(feedback_of(log))
+
+
+def feedback_of(log: pl.DataFrame) -> Feedback:
+    """Return a table of shown places as tensors; raises `DataError` with the row of what cannot be learned from."""
+    for name in ("item", "position", "reward"):
+        if name not in log.columns:
+            raise DataError(f"the log has no column {name}; it has {', '.join(log.columns)}.")
+    reward = log["reward"].cast(pl.Float32).to_numpy()
+    wrong = np.isinf(reward) | (log["item"].to_numpy() < 0)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"row {row} has item {log['item'][row]} and reward {reward[row]}; both must be numbers, 0 or more."
+        )
+    features = None
+    if "features" in log.columns and log["features"].null_count() == 0:
+        features = torch.tensor(
+            np.stack(log["features"].to_list()) if len(log) else np.zeros((0, 0)), dtype=torch.float32
+        )
+    item, position = (torch.tensor(log[name].to_numpy(), dtype=torch.int64) for name in ("item", "position"))
+    return Feedback(item, torch.tensor(reward), position, features)
+
+
+def _filled(rule: str, believed: Believed, weight: float, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return which candidates fill k places, and with what chance (B, k)."""
+    if rule == "ucb" or weight == 0:
+        worth = believed.mean + weight * believed.sd
+        place = worth.sort(dim=1, descending=True, stable=True).indices[:, :k]
+        return place, torch.ones(place.shape)
+    if rule == "softmax":
+        return _plackett_luce(believed.mean / weight, k, generator)
+    if rule == "epsilon-greedy":
+        return _epsilon(believed.mean, weight, k, generator)
+    return _thompson(_drawn(believed, weight, generator), k, generator)
+
+
+def _first(rule: str, believed: Believed, weight: float, generator: torch.Generator) -> Tensor:
+    """Return the chance of each candidate for the first place (B, C)."""
+    mean = believed.mean
+    if rule == "ucb" or weight == 0:
+        best = (mean + weight * believed.sd).sort(dim=1, descending=True, stable=True).indices[:, :1]
+        return torch.zeros_like(mean).scatter(1, best, 1.0)
+    if rule == "softmax":
+        return (mean / weight).softmax(dim=1)
+    if rule == "epsilon-greedy":
+        there = (mean > -torch.inf).float()
+        best = mean.sort(dim=1, descending=True, stable=True).indices[:, :1]
+        return weight * there / there.sum(dim=1, keepdim=True) + (1 - weight) * torch.zeros_like(mean).scatter(
+            1, best, 1.0
+        )
+    best = _drawn(believed, weight, generator).argmax(dim=2)  # (draws, B)
+    return torch.zeros_like(mean).scatter_add(1, best.T, torch.full(best.T.shape, 1 / len(best)))
+
+
+def _drawn(believed: Believed, weight: float, generator: torch.Generator) -> Tensor:
+    """Return draws (draws, B, C), apart from the mean by `weight` times as much."""
+    root = None if believed.root is None else weight * believed.root
+    return Believed(believed.mean, weight * believed.sd, root).draws(DRAWS, generator)
+
+
+def _plackett_luce(logits: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return k places drawn one after the other in proportion to exp(logits), with their chances."""
+    uniform = torch.rand(logits.shape, generator=generator).clamp(min=1e-20)
+    order = (logits - (-uniform.log()).log()).sort(dim=1, descending=True).indices
+    ordered = logits.gather(1, order)
+    left = ordered.flip(1).logcumsumexp(dim=1).flip(1)  # of those that were not taken before a place
+    chance = (ordered - left).exp().nan_to_num(nan=0.0)  # nobody is left: empty places only
+    return order[:, :k], chance[:, :k]
+
+
+def _epsilon(mean: Tensor, epsilon: float, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return k places, each the best that is left or, with chance ε, any that is."""
+    left = mean.clone()
+    rows = torch.arange(len(mean))
+    shape = (k, len(mean))
+    tries, ranks = torch.rand(shape, generator=generator) < epsilon, torch.rand(shape, generator=generator)
+    places, chances = [], []
+    for one in range(k):
+        there = left > -torch.inf
+        n = there.sum(dim=1)
+        best = left.argmax(dim=1)
+        nth = (ranks[one] * n).long()  # of those left, counted from 0
+        other = (there.cumsum(dim=1) > nth[:, None]).int().argmax(dim=1)
+        place = torch.where(tries[one], other, best)
+        chance = epsilon / n.clamp(min=1) + (1 - epsilon) * (place == best)
+        places.append(place)
+        chances.append(chance * (n > 0))
+        left[rows, place] = -torch.inf
+    return torch.stack(places, dim=1), torch.stack(chances, dim=1)
+
+
+def _thompson(draws: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return k places, each the best that is left in one of the draws (draws, B, C)."""
+    n, rows = len(draws), torch.arange(draws.shape[1])
+    taken = torch.randint(n, (k, len(rows)), generator=generator)
+    left = draws
+    places, chances = [], []
+    for one in range(k):
+        top = left.max(dim=2)
+        best = top.indices  # (draws, B)
+        place = best[taken[one], rows]
+        there = top.values[taken[one], rows] > -torch.inf
+        places.append(place)
+        chances.append((best == place).float().mean(dim=0) * there)
+        left[:, rows, place] = -torch.inf
+    return torch.stack(places, dim=1), torch.stack(chances, dim=1)
