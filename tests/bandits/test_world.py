@@ -121,13 +121,13 @@ def test_popularity_is_that_of_the_data() -> None:
     marginals = Marginals.of(data)
     config = replace(
         SMALL, people=3_000, items=50, candidates=50, new_items=0.0, taste=0.0, boredom=0.0, long_term=0.0, drift=0.0,
-        noise=0.0, intercept=-5.0, k=3, horizon=60, stay=1e9,
+        noise=0.0, intercept=-6.0, k=3, horizon=100, stay=1e9,
     )  # fmt: skip
     world = World(config, marginals)
     seen, _ = world.reset(seed=0)
     clicked = np.zeros(50)
     rng = np.random.default_rng(1)
-    for _ in range(60):
+    for _ in range(100):
         slates = rng.permuted(seen["candidates"], axis=1)[:, :3]
         seen, _, _, _, info = world.step(slates)
         np.add.at(clicked, slates[info["clicks"]], 1)

@@ -43,7 +43,7 @@ class Marginals:
 
     def drawn(self, values: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
         """Return n values with the quantiles of some, in random order."""
-        return rng.permutation(np.quantile(values, (np.arange(n) + 0.5) / n))
+        return rng.permutation(np.quantile(values, (np.arange(n) + 0.5) / n, method="inverted_cdf"))
 
 
 @dataclass(frozen=True, kw_only=True)
