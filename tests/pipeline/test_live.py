@@ -361,7 +361,7 @@ class Doubtful(Last):
 
     version = "doubtful"
 
-    def chances(self, context: Context, candidates: Tensor, scores: Tensor) -> Tensor:
+    def chances(self, context: Context, candidates: Tensor, scores: Tensor, seed: int) -> Tensor:
         return torch.softmax(scores, dim=1)
 
 

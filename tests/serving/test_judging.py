@@ -28,14 +28,14 @@ class Softmax(Greedy):
     def depth(self, k: int) -> int:
         return k + 2
 
-    def chances(self, context: Context, candidates: Tensor, scores: Tensor) -> Tensor:
+    def chances(self, context: Context, candidates: Tensor, scores: Tensor, seed: int) -> Tensor:
         return torch.softmax(scores, dim=1)
 
     def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
         self.turn += 1
         rng, left = (
             numpy_stream(seed, "softmax", self.turn),
-            self.chances(context, candidates, scores)[0].numpy().copy(),
+            self.chances(context, candidates, scores, seed)[0].numpy().copy(),
         )
         places, chance = [], []
         for _ in range(k):

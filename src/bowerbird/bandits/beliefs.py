@@ -122,15 +122,17 @@ class Means:
         """`forget` is what is left of old looks with each lesson; 1 keeps all."""
         check(0 < forget <= 1, "forget", forget, "must be above 0 and at most 1", try_instead=0.99)
         self.examined, self.forget = _Seen(examined), forget
-        self.looks, self.rewards = torch.zeros(0), torch.zeros(0)  # of each item
+        self._seen = torch.zeros(0), torch.zeros(0)  # looks and rewards of each item; replaced whole
 
     def believe(self, context: Any, candidates: Tensor, scores: Tensor) -> Believed:
         """Return means and standard deviations of items."""
-        rows = candidates.clamp(min=0)
-        self._grow(int(rows.max()) + 1 if rows.numel() else 0)
-        prior = (0.5 + float(self.rewards.sum())) / (1 + float(self.looks.sum()))
-        looks = 1 + self.looks[rows]
-        mean = (prior + self.rewards[rows]) / looks
+        looks, rewards = self._seen
+        prior = (0.5 + float(rewards.sum())) / (1 + float(looks.sum()))
+        known = (candidates >= 0) & (candidates < len(looks))
+        rows = torch.where(known, candidates, len(looks))
+        looks, rewards = (torch.cat([one, one.new_zeros(1)])[rows] for one in (looks, rewards))
+        looks = 1 + looks
+        mean = (prior + rewards) / looks
         sd = math.sqrt(max(prior * (1 - prior), 1e-4)) / looks.sqrt()
         return Believed(mean.masked_fill(candidates < 0, -torch.inf), sd)
 
@@ -143,18 +145,11 @@ class Means:
         known = feedback.known()
         if not len(known.item):
             return
-        self._grow(int(known.item.max()) + 1)
-        if self.forget < 1:
-            self.looks *= self.forget
-            self.rewards *= self.forget
-        self.looks.index_add_(0, known.item, self.examined(known.position))
-        self.rewards.index_add_(0, known.item, known.reward)
-
-    def _grow(self, n: int) -> None:
-        """Make room for n items: those that come later are as unknown as all at first."""
-        if n > len(self.looks):
-            more = torch.zeros(n - len(self.looks))
-            self.looks, self.rewards = torch.cat([self.looks, more]), torch.cat([self.rewards, more])
+        n = max(int(known.item.max()) + 1, len(self._seen[0]))  # items that come later are as unknown as all at first
+        looks, rewards = (torch.cat([self.forget * one, one.new_zeros(n - len(one))]) for one in self._seen)
+        looks.index_add_(0, known.item, self.examined(known.position))
+        rewards.index_add_(0, known.item, known.reward)
+        self._seen = looks, rewards
 
 
 class Linear:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
+from bowerbird.core import derive
 from bowerbird.features import Context
 from bowerbird.pipeline import filters
 from bowerbird.pipeline.pipeline import Step
@@ -66,7 +67,13 @@ class Asked:
     diversity: float | None = None  # instead of the scenario's
     explain: bool = False  # count what each filter removed
     seed: int = 0
+    draw: str = ""  # what tells the chance of this request from that of others, where a policy draws
     context_hash: str = ""  # what the answer depends on, where that is logged
+
+    @property
+    def chance(self) -> int:
+        """The seed of what a policy draws."""
+        return derive(self.seed, "draw", self.draw)
 
     @property
     def past(self) -> np.ndarray:

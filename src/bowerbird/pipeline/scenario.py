@@ -16,6 +16,7 @@ from bowerbird.core.toml import read_toml
 from bowerbird.pipeline import filters
 
 SOURCES = ("model", "popular", "trending", "latest", "similar", "content")
+EXPLORATIONS = ("softmax", "epsilon-greedy", "ucb", "linucb", "thompson", "neural-linear")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 T = TypeVar("T", int, float)
 LARGEST = 1e15  # of any number in a table: sums of them stay numbers
@@ -76,6 +77,29 @@ class Pin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exploration:
+    """What is tried out, beside what is best: the policy that fills the free places, and logs the chance of each.
+
+    Softmax and epsilon-greedy try by the ranker's own scores; the others learn from what came of slates.
+    """
+
+    policy: str = "softmax"  # one of `EXPLORATIONS`
+    weight: float = 0.1  # how much: a temperature, a chance, or standard deviations; 0 tries nothing
+    candidates: int = 50  # of the best, among which is chosen
+    settle_s: int = 600  # after so long a slate teaches what came of it
+
+    def __post_init__(self) -> None:
+        meant = closest(self.policy, EXPLORATIONS) or "softmax"
+        rule = f"must be one of {', '.join(EXPLORATIONS)}"
+        check(self.policy in EXPLORATIONS, "policy", self.policy, rule, try_instead=meant)
+        most = 1.0 if self.policy == "epsilon-greedy" else LARGEST
+        check(0 <= self.weight <= most, "weight", self.weight, f"must be between 0 and {most:g}", try_instead=0.1)
+        within = 1 <= self.candidates <= MOST
+        check(within, "candidates", self.candidates, f"must be between 1 and {MOST:,}", try_instead=50)
+        check(self.settle_s >= 0, "settle_s", self.settle_s, "must be 0 or more", try_instead=600)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One kind of list."""
 
@@ -92,6 +116,7 @@ class Scenario:
     diversity: float = 0.0  # 0 looks at relevance only, 1 at difference only: 1 − λ of maximal marginal relevance
     caps: Mapping[str, int] = field(default_factory=dict)  # item column → places that one value may take
     pins: tuple[Pin, ...] = ()
+    exploration: Exploration | None = None
     timeout_ms: float = 0.0  # an answer that would take longer is made more simply; 0 waits for the whole
     event_weights: Mapping[str, float] = field(
         default_factory=dict
@@ -136,6 +161,9 @@ class Scenario:
         if values.get("freshness") is not None:
             check(isinstance(values["freshness"], Mapping), "freshness", values["freshness"], "must be a table")
             values["freshness"] = build(Freshness, values["freshness"], where=_join(where, "[freshness]"))
+        if values.get("exploration") is not None:
+            check(isinstance(values["exploration"], Mapping), "exploration", values["exploration"], "must be a table")
+            values["exploration"] = build(Exploration, values["exploration"], where=_join(where, "[exploration]"))
         caps = _numbers("caps", values.pop("caps", {}), int)
         weights = _numbers("event_weights", values.pop("event_weights", {}), float)
         check("name" in values, "name", None, "must name the scenario")

@@ -6,6 +6,7 @@ acknowledged, so that whoever was told an offset finds its effect.
 
 import json
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ from bowerbird.pipeline.sources import Scorer, best, of_board
 from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
+from bowerbird.serving.exploring import Exploring
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.questions import allowed_of, asked_of, body_of, explain, known_rows, slate_of
 from bowerbird.serving.view import HALF_LIFE_S, NEVER, PUBLISHED, Tally, View, item_table
@@ -61,6 +63,7 @@ LOG = logging.getLogger("bowerbird.engine")
 DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
 WAIT_S = 0.2  # for events that a request wants to see reflected
 KEEP_S, BOARDS_EVERY = 0.5, 4  # how often the keeper looks, and in which of its turns boards are shaped anew
+TEACH_S = 60.0  # between two lessons of policies that learn from what came of slates
 LOOK_S = 0.005  # between two looks for them at what another process writes
 REMEMBERED = 20_000  # slates that can be fetched before they are on the disk
 TRIED = 200  # requests after a swap in which failures roll it back
@@ -101,6 +104,8 @@ class Engine:
         self._changing = threading.RLock()  # one view at a time is made, and nothing is taken back meanwhile
         self._building = threading.Lock()  # held for moments, also by the committing thread
         self._documenting = threading.Lock()
+        self.exploring = Exploring(self.log, self.world, self.scenarios)
+        self._taught = -math.inf  # when policies were taught last
         self._tries = [0, 0]  # requests and failures since the last swap
         self._previous: str | None = None
         self._before: View | None = None  # what was in use before
@@ -207,7 +212,15 @@ class Engine:
             return replace(view, shelf=shelf, pipelines={name: one.on(shelf) for name, one in view.pipelines.items()})
         rank = None if rec.stage is None else rec.stage.rank
         pipelines = {
-            name: LivePipeline(rec.ladder, scenario, shelf, rank=rank, scorer=view.scorer, world=self.world)
+            name: LivePipeline(
+                rec.ladder,
+                scenario,
+                shelf,
+                rank=rank,
+                scorer=view.scorer,
+                policy=self.exploring.policy(name, view),
+                world=self.world,
+            )
             for name, scenario in self.scenarios.items()
         }
         return replace(view, shelf=shelf, pipelines=pipelines)
@@ -362,6 +375,7 @@ class Engine:
         view = self.view
         scenario, pipeline = self._pipeline(view, question)
         asked, unknown = asked_of(view, scenario, question, previous, self.world)
+        asked = replace(asked, draw=request_id)
         answer = self._run(view, pipeline, asked)
         body = body_of(view, scenario, question, request_id, answer, unknown) | {"stale": stale}
         if question.get("explain"):
@@ -661,6 +675,9 @@ class Engine:
             if self.catalogue.last > self.view.followed:
                 self._renew()
         self.view.expire(self.world.now())
+        if self.exploring.asked and self.world.monotonic() >= self._taught + TEACH_S:
+            self._taught = self.world.monotonic()
+            self.exploring.teach(self.view)
         if boards:
             self._shape_boards()
 
