@@ -163,9 +163,9 @@ def coat(options: argparse.Namespace, seeds: list[int]) -> tuple[Figures, dict[s
         told_by[arm] = np.mean(runs, axis=0)
         people[arm] = _mean([rated(asked, run) for run in runs])
     figures = compared(people, "coat", pairs=(("debiased", "plain"), ("debiased", "naive")))
-    tenth = np.digitize(asked.propensity, np.quantile(asked.propensity, np.arange(0.1, 1, 0.1)))
+    tenths = np.array_split(np.argsort(asked.propensity, kind="stable"), 10)
     chosen["coat.curve"] = {
-        arm: [float((told_by[arm] - asked.rating)[tenth == one].mean()) for one in range(10)] for arm in told_by
+        arm: [float((mine - asked.rating)[tenth].mean()) for tenth in tenths] for arm, mine in told_by.items()
     }
     return figures, chosen
 
@@ -184,7 +184,7 @@ def rated(asked: Ratings, expected: np.ndarray) -> PerUser:
         true, guess = asked.rating[mine], expected[mine]
         found["mse"].append(float(((guess - true) ** 2).mean()))
         found["mae"].append(float(np.abs(guess - true).mean()))
-        gain, discount = 2.0**true - 1, 1 / np.log2(np.arange(2, K + 2))
+        gain, discount = 2.0**true - 1, 1 / np.log2(np.arange(2, min(K, len(true)) + 2))
         found[f"ndcg@{K}"].append(float(gain[np.argsort(-guess)[:K]] @ discount / (np.sort(gain)[::-1][:K] @ discount)))
         over, under = guess[true >= GOOD], guess[true < GOOD]
         wins = (
