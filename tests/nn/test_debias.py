@@ -76,7 +76,7 @@ def test_pairs_weigh_by_their_people_and_by_their_likeliest_event() -> None:
 def test_what_is_no_chance_is_refused_with_its_row(bad: Any) -> None:
     chances = table(0.5, 0.5, "0.25") if isinstance(bad, str) else table(0.5, 0.5, 0.25)
     chances[2, "propensity"] = bad
-    with pytest.raises(DataError, match=r'"propensity": 1 of 3 rows are no chance .* \(first: row 3, '):
+    with pytest.raises(DataError, match=r'"propensity": 1 of 3 weighed rows are no chance .* \(first: row 3 of them, '):
         FMConfig(debias="given").row_weights(None, chances)
 
 

@@ -3,10 +3,10 @@
 What people find and choose by themselves is no fair sample of what they would like. Weighed so, its average loss is
 that over everything, seen or not, as far as propensities are true. The loop divides by the weights of a batch.
 
-Papers: Schnabel et al., ICML 2016, arXiv:1602.05352, equations 7 and 13 (propensities that are given); Saito et al.,
-        WSDM 2020, arXiv:1909.03601, section 5.1 (a power of popularity, clipped); Swaminathan and Joachims, NIPS 2015
-        (dividing by the sum of weights).
-Shapes: N rows or events, P distinct pairs, I items.
+Papers: Schnabel et al., ICML 2016, arXiv:1602.05352 (propensities that are given); Saito et al., WSDM 2020,
+        arXiv:1909.03601 (a power of popularity, clipped); Swaminathan and Joachims, NIPS 2015 (dividing by the sum of
+        weights).
+Shapes: N rows or events, P distinct pairs.
 """
 
 from dataclasses import dataclass
@@ -86,8 +86,9 @@ def given(table: pl.DataFrame | None) -> np.ndarray:
     bad = np.flatnonzero(~((chance > 0) & (chance <= 1)))
     if len(bad):
         raise DataError(
-            f'column "{PROPENSITY}": {len(bad):,} of {len(chance):,} rows are no chance above 0, and 1 at most '
-            f"(first: row {bad[0] + 1:,}, {table[PROPENSITY][int(bad[0])]}). What could not be observed has no row."
+            f'column "{PROPENSITY}": {len(bad):,} of {len(chance):,} weighed rows are no chance above 0, and 1 at most '
+            f"(first: row {bad[0] + 1:,} of them, {table[PROPENSITY][int(bad[0])]}). "
+            "What could not be observed has no row."
         )
     return np.asarray(chance)
 
