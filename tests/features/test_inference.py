@@ -175,3 +175,8 @@ def test_texts_are_pictures_where_nearly_all_end_so() -> None:
 def test_an_empty_table_says_nothing() -> None:
     assert not any(said(pl.DataFrame()).values())
     assert not any(said(shop().clear()).values())
+
+
+def test_the_chance_of_being_observed_is_no_feature() -> None:
+    table = pl.DataFrame({"propensity": [0.1, 0.2, 0.4], "price": [0.1, 0.2, 0.4]})
+    assert [column.name for column in infer(table)] == ["price"]

@@ -45,6 +45,14 @@ def test_calibration_is_logistic_regression_on_the_logits(n: int, scale: float, 
     assert pair_of(logit, label) == pytest.approx([oracle.coef_[0, 0], oracle.intercept_[0]], rel=2e-3, abs=2e-3)
 
 
+def test_rows_weigh_in_calibration_as_if_they_were_there_more_often() -> None:
+    logit, label = drawn(900, 0.5, -1.0, 2.0)
+    times = np.random.default_rng(2).integers(1, 5, len(logit))
+    weighed = calibrated(*map(torch.from_numpy, (logit, label, times.astype(np.float32))))[0].tolist()
+    assert weighed == pytest.approx(pair_of(np.repeat(logit, times, 0), np.repeat(label, times, 0)), abs=1e-5)
+    assert weighed != pytest.approx(pair_of(logit, label), abs=1e-3)
+
+
 def test_each_label_is_calibrated_by_the_rows_that_have_it() -> None:
     (one, first), (other, second) = drawn(900, 0.5, -1.0, 2.0), drawn(900, 1.5, 0.5, 1.0, seed=1)
     half = second.copy()

@@ -11,6 +11,7 @@ from bowerbird.core import ConfigError
 from bowerbird.core.ids import Ids
 from bowerbird.data import EventType, Interactions
 from bowerbird.features import Content, Pairs
+from bowerbird.models.baselines.mf import MFConfig
 from bowerbird.nn.losses import PairConfig
 from bowerbird.training import PairBatches, batches_for
 
@@ -182,3 +183,16 @@ def test_pairs_are_cut_from_a_table_and_other_kinds_are_refused(events: Interact
     assert batches.n_rows == len(events.positives)
     with pytest.raises(ConfigError, match="no batches of kind Content can be cut"):
         batches_for(Content, events, PairConfig(), seed=0, device="cpu")
+
+
+def test_pairs_weigh_their_own_weight_times_that_of_their_propensity(events: Interactions) -> None:
+    config = MFConfig(batch_size=32, debias="popularity", debias_power=1.0)
+    plain, told = PairBatches(events, MFConfig(batch_size=32), seed=0, device="cpu"), config.pair_weights(events)
+    assert told is not None
+    assert told.std() > 0.1
+    debiased = PairBatches(events, config, seed=0, device="cpu")
+    assert debiased.weight.tolist() == pytest.approx((plain.weight.numpy() * told).tolist())
+    one, other = plain.batch(0, 0), debiased.batch(0, 0)
+    assert torch.equal(one.item, other.item)
+    assert other.whole is not None
+    assert float(other.whole) == pytest.approx(float(other.weight.sum()))

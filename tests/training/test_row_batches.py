@@ -72,3 +72,21 @@ def test_a_batch_may_hold_everything(size: int) -> None:
     cut = batches(23, size)
     assert len(cut) == 1
     assert sorted(rows(cut.batch(0, 0))) == list(range(23))
+
+
+def test_rows_weigh_what_their_source_says_and_workers_know_the_whole() -> None:
+    row = torch.arange(7)[:, None]
+    weight = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0, 0.1, 0.15])
+    source = EncodedRows(Encoded(row.int(), None, torch.zeros(7, 0)), row.float(), weight)
+    cut = RowBatches(source, TrainedConfig(batch_size=4), seed=0, fingerprint="numbers")
+    for step in range(2):
+        whole = cut.batch(0, step)
+        assert whole.weight is not None
+        assert whole.whole is not None
+        assert whole.weight.tolist() == weight[rows(whole)].tolist()
+        assert float(whole.whole) == pytest.approx(float(whole.weight.sum()))
+        for rank in range(2):
+            part = cut.batch(0, step, (rank, 2))
+            assert part.weight is not None
+            assert part.weight.tolist() == weight[rows(part)].tolist()
+            assert part.whole == whole.whole

@@ -15,6 +15,7 @@ from bowerbird.data.files import DAMAGED, format_of, typed, unreadable
 from bowerbird.data.places import Place, opened
 from bowerbird.data.readers import columns_of, encode_ids, open_table, seconds_of
 
+PROPENSITY = "propensity"  # the column of the chance that a row was observed: no feature, since no request has it
 USUAL_LABELS = ("label", "click", "clicked", "is_click", "target")
 MOST_FIELDS = 1_000  # of one-hot libsvm rows that become columns
 

@@ -245,7 +245,7 @@ def _given(train: Interactions, valid: float | Interactions, test: Interactions,
         weight=np.concatenate([table.weight for table in tables]),
         event=codes,
         time=np.concatenate([table.time for table in tables if table.time is not None]) if timed else None,
-        user_ids=users[0], item_ids=items[0], events=kinds, origin=train.origin,
+        user_ids=users[0], item_ids=items[0], events=kinds, origin=train.origin, extra=_extra(tables),
         relations={name: edges.renamed(moved).within(sizes) for name, edges in train.relations.items()},
     ).with_tables(
         users=_described([(table.user_ids, table.users) for table in tables]),
@@ -256,6 +256,16 @@ def _given(train: Interactions, valid: float | Interactions, test: Interactions,
     )  # fmt: skip
     order = np.arange(len(whole)) if whole.time is None else np.argsort(whole.time, kind="stable")
     return _assemble(whole.rows(order), np.concatenate(parts)[order], protocol, ())
+
+
+def _extra(tables: list[Interactions]) -> pl.DataFrame | None:
+    """Return the other columns that all tables have, of one type in all."""
+    frames = [table.extra for table in tables if table.extra is not None]
+    if len(frames) < len(tables):
+        return None
+    kinds = frames[0].schema.items()
+    shared = [name for name, kind in kinds if all(one.schema.get(name) == kind for one in frames)]
+    return pl.concat([one.select(shared) for one in frames]) if shared else None
 
 
 def _described(sides: list[tuple[Ids, pl.DataFrame | None]]) -> pl.DataFrame | None:

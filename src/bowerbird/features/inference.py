@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from bowerbird.data.rows import PROPENSITY
 from bowerbird.features.columns import Bag, Categorical, Column, Numeric, Vector
 from bowerbird.features.values import empty, inner
 
@@ -48,7 +49,7 @@ def infer(table: pl.DataFrame, *, ids: Iterable[str] = ()) -> tuple[Column, ...]
       are 12 distinct ones or fewer, or where they begin far from zero and each comes back often, which amounts do not
       ("year" and its like are spared by name); else they are numbers. Columns named alike but for a numeral, such as
       I1 to I13, are of one kind: what most of them are.
-    - Times, columns without any value, and ids of the rows themselves are left out.
+    - Times, propensities, columns without any value, and ids of the rows themselves are left out.
 
     Where a rule is wrong, write the columns down (`to_toml`) and change them.
     """
@@ -89,7 +90,7 @@ def said(table: pl.DataFrame) -> dict[str, tuple[str, ...]]:
 
 def _guess(values: pl.Series) -> Column | None:
     there, kind = values.filter(~empty(values)), values.dtype
-    if there.is_empty() or kind.is_temporal() or kind in (pl.Object, pl.Binary, pl.Struct):
+    if values.name == PROPENSITY or there.is_empty() or kind.is_temporal() or kind in (pl.Object, pl.Binary, pl.Struct):
         return None
     if isinstance(kind, pl.List | pl.Array):
         return _guess_lists(there)

@@ -25,6 +25,11 @@ class Source(Protocol):
         """The labels, float32 (N, T), NaN where unobserved."""
         ...
 
+    @property
+    def weight(self) -> Tensor | None:
+        """What rows weigh in training, float32 (N,); None where all weigh the same."""
+        ...
+
     def __len__(self) -> int: ...
 
     def cut(self, index: Tensor) -> FeatureBatch:
@@ -38,11 +43,14 @@ class EncodedRows:
 
     encoded: Encoded
     label: Tensor
+    weight: Tensor | None = None
 
     @classmethod
-    def of(cls, encoded: Encoded, rows: Rows, device: str = "cpu") -> "EncodedRows":
-        """Return the encoded table of `rows` with its labels."""
-        return cls(encoded.to(device), torch.tensor(rows.labels).to(device))
+    def of(
+        cls, encoded: Encoded, rows: Rows, device: str = "cpu", *, weight: np.ndarray | None = None
+    ) -> "EncodedRows":
+        """Return the encoded table of `rows` with its labels, and what rows weigh."""
+        return cls(encoded.to(device), torch.tensor(rows.labels).to(device), _on(device, weight))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -68,6 +76,7 @@ class JoinedRows:
     start: Tensor  # int64 (N,): where the history of each row starts in `past`
     end: Tensor  # int64 (N,)
     columns: Encoded | None = None  # of the request of each row
+    weight: Tensor | None = None
 
     @classmethod
     def of(
@@ -78,6 +87,7 @@ class JoinedRows:
         *,
         event: np.ndarray | None = None,
         columns: Encoded | None = None,
+        weight: np.ndarray | None = None,
         device: str = "cpu",
     ) -> "JoinedRows":
         """Return rows with the histories in `past`, whose rows of users and items they share.
@@ -109,7 +119,7 @@ class JoinedRows:
         user_t, item_t, past_t, start_t, end_t = (torch.from_numpy(one.astype(np.int64)).to(device) for one in arrays)
         label = torch.tensor(rows.labels).to(device)
         columns = None if columns is None else columns.to(device)
-        return cls(table.to(device), user_t, item_t, label, past_t, start_t, end_t, columns)
+        return cls(table.to(device), user_t, item_t, label, past_t, start_t, end_t, columns, _on(device, weight))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -127,3 +137,7 @@ class JoinedRows:
         columns = None if self.columns is None else self.columns.take(index)
         batch = join(Context(self.user[index], history, columns=columns), self.item[index][:, None], self.table)
         return replace(batch, label=self.label.index_select(0, index))
+
+
+def _on(device: str, weight: np.ndarray | None) -> Tensor | None:
+    return None if weight is None else torch.from_numpy(weight).to(device)

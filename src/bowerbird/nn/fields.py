@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bowerbird.core import ConfigError, TrainedConfig, check
+from bowerbird.core import ConfigError, check
 from bowerbird.features import FeatureBatch, FeatureSchema, Field, crossed
 from bowerbird.features.fields import POOLED
+from bowerbird.nn.debias import Debias
 from bowerbird.nn.dropout import LEVELS, kept_by, levels
 from bowerbird.nn.losses import FEW, binary, rows
 
@@ -21,7 +22,7 @@ SPREAD = 0.01  # standard deviation of initial vectors
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankerConfig(TrainedConfig):
+class RankerConfig(Debias):
     """What rankers have in common."""
 
     l2: float = 1e-5  # weight of the penalty on the tables of vectors and linear weights: half their sum of squares

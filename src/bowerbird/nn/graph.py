@@ -17,6 +17,7 @@ from torch.nn import functional
 from bowerbird.core import check, check_room
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
+from bowerbird.nn.debias import Debias
 from bowerbird.nn.losses import PairConfig, info_nce, rows
 from bowerbird.nn.vectors import DotProduct, counts, grown, total
 
@@ -201,7 +202,7 @@ def sent(graph: Graph, layers: list[Tensor], n: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphConfig(PairConfig):
+class GraphConfig(PairConfig, Debias):
     """How far vectors travel, and which loss shapes them."""
 
     hops: int = 3  # graph layers; 0 leaves plain matrix factorisation

@@ -19,6 +19,7 @@ from bowerbird.features import Column, Encoder, infer
 from bowerbird.features.fitting import PLACE
 from bowerbird.features.inference import LOOK
 from bowerbird.features.sources import EncodedRows
+from bowerbird.nn.debias import Debias
 from bowerbird.recommender.ranking import Ranking
 from bowerbird.recommender.weights import whole
 from bowerbird.store import bundles
@@ -63,8 +64,8 @@ class Predictor:
         encoder = Encoder.fit({"": train.table}, {"": columns}, tasks=train.tasks)
         made = cls(Ranking(config, encoder, run))
         made.ranking.learn(
-            made.source(train),
-            None if valid is None else made.source(valid),
+            made.source(train, weighed=True),
+            None if valid is None else made.source(valid, weighed=True),
             fingerprint=train.fingerprint,
             epochs=epochs,
             on_epoch=on_epoch,
@@ -89,6 +90,8 @@ class Predictor:
         `labels` names the label columns. `columns` are inferred from the first 100,000 rows where left out. `valid`
         is held in memory; of files, evenly spread rows are taken, 1,000,000 at most. Raises `DataError`.
         """
+        if isinstance(config, Debias) and config.debias != "none":
+            raise ConfigError(f"debias is {config.debias!r}; files that are streamed weigh all rows alike. Try none.")
         run, table = run or RunOptions(), open_files(train, "parquet")
         tasks = (labels,) if isinstance(labels, str) else tuple(labels)
         check_labels(table, tasks)
@@ -121,9 +124,11 @@ class Predictor:
         """How the training went."""
         return self.ranking.training
 
-    def source(self, rows: Rows) -> EncodedRows:
-        """Return rows encoded, with their labels, where the model computes."""
-        return EncodedRows.of(self.encoder.encode(rows.table), rows, self.ranking.device)
+    def source(self, rows: Rows, *, weighed: bool = False) -> EncodedRows:
+        """Return rows encoded, with their labels, where the model computes; `weighed` as training weighs them."""
+        config = self.ranking.config
+        weight = config.row_weights(rows.item, rows.table) if weighed and isinstance(config, Debias) else None
+        return EncodedRows.of(self.encoder.encode(rows.table), rows, self.ranking.device, weight=weight)
 
     def predict(self, table: pl.DataFrame | Rows, *, raw: bool = False) -> np.ndarray:
         """Return the probability of every label (N, T) for rows of the training columns, calibrated unless `raw`."""

@@ -60,7 +60,7 @@ class Ranking:
         """Fit the model, stopping early on `valid` or after `epochs`; then calibrate it on `valid`.
 
         A row tells each of its labels by itself, so that a rare label stays rare: what imbalance does to the logits
-        is left to calibration.
+        is left to calibration. Where rows weigh, they do in validation and calibration too.
         """
         select = self.config.select
         if select not in OF_ROWS:
@@ -81,7 +81,7 @@ class Ranking:
             on_epoch=on_epoch,
         )
         if valid is not None:
-            self.calibration = calibrated(self.logits(valid), valid.label).to(self.device)
+            self.calibration = calibrated(self.logits(valid), valid.label, valid.weight).to(self.device)
 
     def _check(self, label: Tensor, part: str) -> None:
         """Raise `DataError` for labels (N, T) that are neither 0 nor 1."""
@@ -112,14 +112,16 @@ class Ranking:
     def _value(self, valid: Source) -> float:
         """Return the metric that chooses the epoch, larger is better, averaged over tasks."""
         logit, label = self.logits(valid).double().cpu(), valid.label.cpu().numpy()
+        weight = None if valid.weight is None else valid.weight.cpu().numpy()
         values = []
         for task in range(len(self.tasks)):
             there = ~np.isnan(label[:, task])
             mine, truth = logit[:, task][torch.from_numpy(there)], label[there, task]
+            weighs = None if weight is None else weight[there]
             if self.config.select == "auc":
-                values.append(auc(truth, mine.numpy()))
+                values.append(auc(truth, mine.numpy(), weighs))
             else:
-                values.append(-log_loss(truth, mine.sigmoid().numpy()))
+                values.append(-log_loss(truth, mine.sigmoid().numpy(), weighs))
         return float(np.mean(values))
 
     @torch.no_grad()
@@ -189,33 +191,35 @@ def restored(document: Mapping[str, Any] | None) -> Training | None:
     return None if not document else Training(**{key: one for key, one in document.items() if one is not None})
 
 
-def calibrated(logit: Tensor, label: Tensor) -> Tensor:
+def calibrated(logit: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return scale and shift (T, 2) under which logits (N, T) are probabilities of labels (N, T), NaN unobserved.
 
-    Platt 1999, by Newton's method, with a small pull towards (1, 0): two numbers cannot overfit, and keep the order.
+    Rows weigh `weight` (N,), or all the same. Platt 1999, by Newton's method, with a small pull towards (1, 0): two
+    numbers cannot overfit, and keep the order.
     """
     pairs = []
     for task in range(logit.shape[1]):
         there = ~label[:, task].isnan()
         x, y = logit[there, task].double().cpu(), label[there, task].double().cpu()
-        pair = _scale_and_shift(x, y) if bool((y != y[:1]).any()) else RAW  # one class says nothing of the other
+        w = torch.ones_like(y) if weight is None else weight[there].double().cpu()
+        pair = _scale_and_shift(x, y, w) if bool((y != y[:1]).any()) else RAW  # one class says nothing of the other
         pairs.append(pair if float(pair[0]) > 0 else RAW)  # a negative scale would turn the order round
     return torch.stack(pairs).float()
 
 
-def _scale_and_shift(x: Tensor, y: Tensor) -> Tensor:
-    """Return what minimises the log loss of y under x · scale + shift, all (N,), and the pull."""
+def _scale_and_shift(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    """Return what minimises the log loss of y, weighed by w, under x · scale + shift, all (N,), and the pull."""
     features, weight = torch.stack([x, torch.ones_like(x)], dim=1), RAW
 
     def loss(at: Tensor) -> float:
         pull = 0.5 * RIDGE * (at - RAW).square().sum()
-        return float(functional.binary_cross_entropy_with_logits(features @ at, y, reduction="sum") + pull)
+        return float(functional.binary_cross_entropy_with_logits(features @ at, y, w, reduction="sum") + pull)
 
     best = loss(weight)
     for _ in range(STEPS):
         p = (features @ weight).sigmoid()
-        gradient = features.T @ (p - y) + RIDGE * (weight - RAW)
-        curve = features.T @ (features * (p * (1 - p))[:, None]) + RIDGE * torch.eye(2, dtype=torch.float64)
+        gradient = features.T @ (w * (p - y)) + RIDGE * (weight - RAW)
+        curve = features.T @ (features * (w * p * (1 - p))[:, None]) + RIDGE * torch.eye(2, dtype=torch.float64)
         step = torch.linalg.solve(curve, gradient)
         while float(step.abs().max()) > TINY and not loss(weight - step) < best:  # a whole step may go too far
             step = step / 2

@@ -30,6 +30,7 @@ from bowerbird.features.columns import read_columns
 from bowerbird.features.fields import PARTS
 from bowerbird.features.overview import tables_of
 from bowerbird.features.sources import JoinedRows
+from bowerbird.nn.debias import Debias
 from bowerbird.recommender.ranking import Ranking
 from bowerbird.training import Training
 
@@ -115,8 +116,8 @@ class TwoStage:
             raise DataError(f'there is no event "{options.given}", whose events are the rows. Name another with given.')
         encoder, table = _tables(past, rows, options)
         made = cls(Ranking(config, encoder, run), table, options, past.events)
-        train = made._joined(rows, past, event)
-        later = None if valid is None else made.rows(valid)[0]
+        train = made._joined(rows, past, event, made._weights(rows, past, event))
+        later = None if valid is None else made.rows(valid, weighed=True)[0]
         fingerprint = f"{past.fingerprint} {options.labels}"
         made.ranking.learn(train, later, fingerprint=fingerprint, epochs=epochs, on_epoch=on_epoch)
         return made
@@ -149,28 +150,39 @@ class TwoStage:
         kept = which[event]
         chosen = self.ranking.training
         if kept.any():
-            self.ranking.learn(self._joined(rows.take(kept), past, event[kept]), epochs=epochs)
+            rows, event = rows.take(kept), event[kept]
+            self.ranking.learn(self._joined(rows, past, event, self._weights(rows, past, event)), epochs=epochs)
         if self.ranking.training is not None and self.ranking.training.interrupted:
             raise KeyboardInterrupt
         self.ranking.training = chosen  # for how many epochs a refit trains was chosen then
 
-    def _joined(self, rows: Rows, past: Interactions, event: np.ndarray | None = None) -> JoinedRows:
+    def _joined(
+        self, rows: Rows, past: Interactions, event: np.ndarray | None = None, weight: np.ndarray | None = None
+    ) -> JoinedRows:
         columns = None
         if self.ranking.encoder.columns["request"]:
             columns = self.ranking.encoder.encode(rows.table, "request")
-        return JoinedRows.of(self.table, rows, past, event=event, columns=columns, device=self.ranking.device)
+        return JoinedRows.of(
+            self.table, rows, past, event=event, columns=columns, weight=weight, device=self.ranking.device
+        )
+
+    def _weights(self, rows: Rows, events: Interactions, event: np.ndarray) -> np.ndarray | None:
+        """Return what rows weigh by the events that they are made of; an item that was drawn weighs as its event."""
+        config = self.ranking.config
+        return config.row_weights(events.item[event], rows.table) if isinstance(config, Debias) else None
 
     def training_rows(self, past: Interactions) -> tuple[JoinedRows, Rows]:
         """Return the events of `past` as the rows that training saw, each with the history before it."""
         rows, event = self.options.labels.rows(past, trained=self.kinds, seed=self.ranking.run.seed)
         return self._joined(rows, past, event), rows
 
-    def rows(self, holdout: Holdout) -> tuple[JoinedRows, Rows]:
+    def rows(self, holdout: Holdout, *, weighed: bool = False) -> tuple[JoinedRows, Rows]:
         """Return what users did after a cut, as rows with the histories that they had at the cut."""
-        rows, _ = self.options.labels.rows(
+        rows, event = self.options.labels.rows(
             holdout.targets, past=holdout.known, trained=self.kinds, seed=self.ranking.run.seed
         )
-        return self._joined(rows, holdout.known), rows
+        weight = self._weights(rows, holdout.targets, event) if weighed else None
+        return self._joined(rows, holdout.known, weight=weight), rows
 
     def rank(self, context: Context, candidates: Tensor) -> Tensor:
         """Return the probability of the first label (B, C)."""

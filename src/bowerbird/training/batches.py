@@ -14,6 +14,7 @@ from torch import Tensor
 from bowerbird.core import ConfigError, torch_stream
 from bowerbird.data import Interactions
 from bowerbird.features import Pairs, Windows
+from bowerbird.nn.debias import Debias
 from bowerbird.nn.losses import SHARED, WHOLE, PairConfig
 from bowerbird.training.windows import WindowBatches
 
@@ -29,7 +30,9 @@ class PairBatches:
         pairs = train.positives
         self.user = torch.from_numpy(pairs.user.astype("int64")).to(device)
         self.item = torch.from_numpy(pairs.item.astype("int64")).to(device)
-        self.weight = torch.from_numpy(pairs.weight).to(device)
+        unlikely = config.pair_weights(train) if isinstance(config, Debias) else None
+        weight = pairs.weight if unlikely is None else pairs.weight * unlikely
+        self.weight = torch.from_numpy(weight).to(device)
         self.n_items, self.batch_size = train.n_items, config.batch_size
         self.negatives, self.loss = config.draws, config.loss
         self.seed, self.device = seed, device

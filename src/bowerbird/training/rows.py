@@ -19,7 +19,7 @@ class RowBatches:
     def __init__(self, source: Source, config: TrainedConfig, *, seed: int, fingerprint: str) -> None:
         self.source, self.batch_size, self.seed, self.fingerprint = source, config.batch_size, seed, fingerprint
         self._device = source.label.device
-        self._weight = torch.ones(self.batch_size, device=self._device)
+        self._ones = torch.ones(self.batch_size, device=self._device)
         self._order = (-1, torch.empty(0, dtype=torch.int64))
 
     def __len__(self) -> int:
@@ -37,6 +37,6 @@ class RowBatches:
             draw = torch_stream(self.seed, "shuffle", epoch, device=self._device.type)
             self._order = epoch, torch.randperm(len(self.source), generator=draw, device=self._device)
         index = self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
-        whole = torch.tensor(float(len(index)), device=self._device)
-        index = index[shard[0] :: shard[1]]
-        return replace(self.source.cut(index), weight=self._weight[: len(index)], whole=whole)
+        weight = self._ones[: len(index)] if self.source.weight is None else self.source.weight[index]
+        mine = slice(shard[0], None, shard[1])
+        return replace(self.source.cut(index[mine]), weight=weight[mine], whole=weight.sum())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bowerbird.core import register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
+from bowerbird.nn.debias import Debias
 from bowerbird.nn.losses import PairConfig, l2, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, grown, ridge
 
@@ -20,7 +21,7 @@ STRANGER_L2 = 10.0  # how many choices it takes before a history outweighs what 
 
 
 @dataclass(frozen=True, kw_only=True)
-class MFConfig(PairConfig):
+class MFConfig(PairConfig, Debias):
     """What the vectors are, and which loss shapes them."""
 
     learning_rate: float = 5e-3

@@ -25,6 +25,7 @@ from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.nn.content import Directions, Vectors, tensors
+from bowerbird.nn.debias import Debias
 from bowerbird.nn.losses import NAMES, l2, local, pair_loss, rows
 from bowerbird.nn.people import PeopleConfig
 from bowerbird.nn.vectors import DotProduct, grown, ridge
@@ -35,7 +36,7 @@ BLOCK = 16_384  # rows whose vectors are made at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoTowerConfig(PeopleConfig):
+class TwoTowerConfig(PeopleConfig, Debias):
     """How large towers are, how often they do without a row, and what an item is told from."""
 
     losses = (IN_BATCH, *NAMES)

@@ -21,6 +21,7 @@ from bowerbird.core import check, register
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Pairs
 from bowerbird.nn.content import ContentConfig, Directions, Vectors, content_of
+from bowerbird.nn.debias import Debias
 from bowerbird.nn.losses import local, pair_loss, rows
 from bowerbird.nn.vectors import DotProduct, grown, ridge
 
@@ -29,7 +30,7 @@ SMALLEST = 1e-3  # mean score of what people chose
 
 
 @dataclass(frozen=True, kw_only=True)
-class VBPRConfig(ContentConfig):
+class VBPRConfig(ContentConfig, Debias):
     """How much is latent, and how much is content."""
 
     content_dim: int = 32  # size of the vectors that content becomes, beside `dim`
