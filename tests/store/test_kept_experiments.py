@@ -31,26 +31,28 @@ def draft(name: str = "one", scenario: str = "goods") -> dict[str, Any]:
 
 
 def test_one_is_made_started_stopped_and_forgotten(database: Database) -> None:
-    kept = Experiments(database)
+    log, kept = SqliteLog(database), Experiments(database)
+    log.append([deed(number) for number in range(7)])
     assert (kept.create(draft()).state, kept.salts()) == ("draft", frozenset())
     assert kept.create(draft()) == kept.get("one")  # the same once more
-    started = kept.start("one", 7)
+    started = kept.start("one")
     assert (started.state, started.start, len(started.salt) > 20) == ("running", 7, True)
-    assert kept.start("one", 9) == started
+    log.append([deed(number) for number in range(7, 11)])
+    assert kept.start("one") == started
     assert (kept.salts(), kept.running()) == ({started.salt}, [started])
-    stopped = kept.stop("one", 11, "enough")
+    stopped = kept.stop("one", "enough")
     assert (stopped.state, stopped.stop, stopped.reason, stopped.salt) == ("stopped", 11, "enough", started.salt)
-    assert kept.stop("one", 12, "again") == stopped == kept.all()[0]
+    assert kept.stop("one", "again") == stopped == kept.all()[0]
     assert kept.salts() == frozenset()
     kept.delete("one")
     assert kept.all() == []
     assert kept.create(draft()).state == "draft"
-    assert kept.start("one", 20).salt != started.salt
+    assert kept.start("one").salt != started.salt
 
 
 def test_what_makes_no_sense_is_refused(database: Database) -> None:
     kept = Experiments(database)
-    for act in (kept.get, kept.delete, lambda name: kept.start(name, 0), lambda name: kept.stop(name, 0, "")):
+    for act in (kept.get, kept.delete, kept.start, lambda name: kept.stop(name, "")):
         with pytest.raises(UnknownItemError, match='no experiment is named "one"'):
             act("one")
     kept.create(draft())
@@ -59,17 +61,17 @@ def test_what_makes_no_sense_is_refused(database: Database) -> None:
     with pytest.raises(ExperimentError, match="another experiment"):
         kept.create(draft("one", "news"))
     with pytest.raises(ExperimentError, match="does not run"):
-        kept.stop("one", 0, "")
-    kept.start("one", 0)
+        kept.stop("one", "")
+    kept.start("one")
     with pytest.raises(ExperimentError, match='"one" runs on the scenario "goods"'):
-        kept.start("two", 0)
+        kept.start("two")
     with pytest.raises(ExperimentError, match="Stop it first"):
         kept.delete("one")
-    kept.start("three", 0)
-    kept.stop("one", 5, "")
+    kept.start("three")
+    kept.stop("one", "")
     with pytest.raises(ExperimentError, match="was stopped"):
-        kept.start("one", 5)
-    assert kept.start("two", 5).state == "running"
+        kept.start("one")
+    assert kept.start("two").state == "running"
 
 
 def test_another_process_sees_what_runs(database: Database, tmp_path: Path) -> None:
@@ -78,9 +80,9 @@ def test_another_process_sees_what_runs(database: Database, tmp_path: Path) -> N
     with closing(Following(tmp_path)) as following:
         beside = Experiments(following)
         assert beside.salts() == frozenset()
-        started = kept.start("one", 0)
+        started = kept.start("one")
         assert beside.running() == [started]
-        kept.stop("one", 0, "")
+        kept.stop("one", "")
         assert beside.salts() == frozenset()
 
 
@@ -97,7 +99,7 @@ def test_what_is_counted_by_hand(database: Database) -> None:
     log, kept = SqliteLog(database), Experiments(database)
     kept.create(draft())
     log.append([slate(0, "a", user_id="early"), deed(0, user_id="u1")])
-    kept.start("one", log.end)
+    kept.start("one")
     log.append(
         [
             deed(1, user_id="u1"),  # before its first slate
@@ -117,7 +119,7 @@ def test_what_is_counted_by_hand(database: Database) -> None:
     assert (merged.units, merged.mixed) == ({"a": 1, "b": 2}, 1)  # u4 met b first, as a session
     assert merged.done == {("a", "buy"): Done(1, 2, 4), ("b", "buy"): Done(2, 3, 5)}
     log.retract("d2")
-    kept.stop("one", log.end, "")
+    kept.stop("one", "")
     log.append([deed(11, user_id="u1"), slate(7, "a", user_id="late")])
     assert kept.outcome(kept.get("one"), ["buy"]).done[("a", "buy")] == Done(1, 1, 1)
     assert kept.outcome(kept.get("one"), ["buy"]).units == {"a": 1, "b": 2}
@@ -162,7 +164,7 @@ def slow(events: list[LogEvent]) -> Outcome:
 def test_counts_are_those_of_a_slow_and_obvious_version(seed: int, database: Database) -> None:
     rng, log, kept = np.random.default_rng(seed), SqliteLog(database), Experiments(database)
     kept.create(draft())
-    kept.start("one", 0)
+    kept.start("one")
     events = []
     for number in range(600):
         user, session, time = f"u{rng.integers(12)}", f"s{rng.integers(12)}", NOW + int(rng.integers(5))

@@ -120,14 +120,14 @@ class Laboratory:
                     make(scenario)
                 except ConfigError as error:
                     raise _wrong(asked, place, error) from None
-        started = self.store.start(name, self.engine.log.end)
+        started = self.store.start(name)
         self.look()
         self.engine.follow_experiments()
         return started
 
     def stop(self, name: str, reason: str) -> Kept:
         """Let the plain scenario answer everyone again; raises as `Experiments.stop`."""
-        stopped = self.store.stop(name, self.engine.log.end, reason)
+        stopped = self.store.stop(name, reason)
         self.look()
         self.engine.follow_experiments()
         return stopped

@@ -16,6 +16,7 @@ from bowerbird.store.log import MERGE, SLATE
 
 State = Literal["draft", "running", "stopped"]
 _COLUMNS = "name, document, state, salt, created, started, stopped, start, stop, reason"
+_END = "(SELECT coalesce(max(number), 0) FROM events)"
 _OWNER = f"""
     owner AS (
         SELECT 's' || session_id AS session, 'u' || user_id AS user, max(number) FROM events
@@ -138,8 +139,8 @@ class Experiments:
 
         return self._database.write(work).result()
 
-    def start(self, name: str, place: int) -> Kept:
-        """Let a draft run from an offset of the log on, and return it; one that runs goes on.
+    def start(self, name: str) -> Kept:
+        """Let a draft run from the next event of the log on, and return it; one that runs goes on.
 
         Raises `ExperimentError` where it was stopped, or another one of its scenario runs.
         """
@@ -156,14 +157,14 @@ class Experiments:
                     raise ExperimentError(
                         f'"{other.name}" runs on the scenario "{known.scenario}", and one at a time may. Stop it first.'
                     )
-            sql = "UPDATE experiments SET state = 'running', salt = ?, started = ?, start = ? WHERE name = ?"
-            connection.execute(sql, (salt, now, place, name))
+            sql = f"UPDATE experiments SET state = 'running', salt = ?, started = ?, start = {_END} WHERE name = ?"
+            connection.execute(sql, (salt, now, name))
             return _get(connection, name)
 
         return self._database.write(work).result()
 
-    def stop(self, name: str, place: int, reason: str) -> Kept:
-        """End one at an offset of the log, and return it; one that was stopped stays as it is.
+    def stop(self, name: str, reason: str) -> Kept:
+        """End one with the last event of the log, and return it; one that was stopped stays as it is.
 
         Raises `ExperimentError` for a draft.
         """
@@ -173,9 +174,9 @@ class Experiments:
             known = _get(connection, name)
             if known.state == "draft":
                 raise ExperimentError(f'"{name}" does not run. Start it, or delete it.')
-            sql = "UPDATE experiments SET state = 'stopped', stopped = ?, stop = ?, reason = ? WHERE name = ?"
+            sql = f"UPDATE experiments SET state = 'stopped', stopped = ?, stop = {_END}, reason = ? WHERE name = ?"
             if known.state == "running":
-                connection.execute(sql, (now, place, reason, name))
+                connection.execute(sql, (now, reason, name))
             return _get(connection, name)
 
         return self._database.write(work).result()
