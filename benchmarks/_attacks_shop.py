@@ -39,6 +39,12 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {  # a good body for each route 
     ("PUT", "/v1/users/{document_id}"): {"properties": {"age": 31}},
     ("PATCH", "/v1/users/{document_id}"): {"properties": {"age": 32}},
     ("POST", "/v1/jobs"): {"kind": "export", "what": "items"},
+    ("POST", "/v1/experiments"): {
+        "name": "split",
+        "arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5, "changes": {"k": 3}}],
+        "metrics": [{"event": "interaction", "once": True}],
+        "guardrails": [{"event": "interaction", "worst_loss": 0.1}],
+    },
     ("POST", "/v1/keys"): {"name": "shop", "scopes": ["recommend"], "limit_per_s": 5.0},
 }
 FILLED = {

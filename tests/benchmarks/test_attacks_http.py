@@ -44,14 +44,14 @@ def tried(stage: Stage, folder: Path, n: int, seed: int = 0) -> Found:
     [
         (_attacks_access.scopes, 60, {"callers": 60, "methods": 60, "spellings": 60, "headers": 60}),
         (_attacks_access.wrong_keys, 100, {"sent_a_minute": 600}),
-        (_attacks_input.bad_json, 120, {"routes": 18}),
+        (_attacks_input.bad_json, 120, {"routes": 19}),
         (_attacks_ids.ids, 12, {}),
         (_attacks_shapes.shapes, 1, {}),
         (_attacks_ids.questions, 30, {"leaks": 0}),
         (_attacks_filters.filters, 90, {"over_http": 30}),
         (_attacks_doors.own_requests, 3, {"connections": 0}),
         (_attacks_pages.answers, 60, {}),
-        (_attacks_schema.schema, 1, {"answers_5xx": 0, "operations": 50}),
+        (_attacks_schema.schema, 1, {"answers_5xx": 0, "operations": 57}),
     ],
     ids=lambda one: one.name if isinstance(one, Stage) else "",
 )

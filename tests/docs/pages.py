@@ -29,6 +29,7 @@ from fastapi import FastAPI
 from bowerbird.cli import main
 from bowerbird.pipeline.scenario import Scenario
 from bowerbird.recommender import Recipe
+from bowerbird.serving.bodies import ExperimentAsked
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
@@ -183,12 +184,14 @@ class Reader:
         self.ran.append("js")
 
     def _toml(self, block: Block) -> None:
-        """A recipe, recipe.toml unless it has another name, or a scenario: read, and left for what follows."""
+        """A recipe, recipe.toml unless it has another name, a scenario or an experiment: read, and left there."""
         file = self.folder / (block.title or "recipe.toml")
         file.parent.mkdir(exist_ok=True)
         file.write_text(block.text)
-        tomllib.loads(block.text)
-        if file.parent == self.folder:
+        document = tomllib.loads(block.text)
+        if file.parent.name == "experiments":
+            ExperimentAsked.model_validate({"name": file.stem} | document)
+        elif file.parent == self.folder:
             Recipe.load(file)
         else:
             Scenario.load(file)

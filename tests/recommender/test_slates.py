@@ -23,7 +23,7 @@ def test_the_body_has_exactly_these_keys(rec: bb.Recommender) -> None:
     body = rec.recommend(["customer-03"], k=2, explain=True).body("r1")
     assert list(body) == [
         "request_id", "user_id", "scenario", "model", "model_version", "policy", "rung", "fallback", "stale",
-        "unknown_items", "items", "trace", "timings_ms",
+        "experiment", "unknown_items", "items", "trace", "timings_ms",
     ]  # fmt: skip
     assert set(body) == set(SlateBody.model_fields)
     assert list(body["items"][0]) == list(ItemBody.model_fields)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from shop import NOW, Clock, Start, event, ids
 
 from bowerbird.core import BowerbirdError
@@ -54,9 +55,12 @@ def test_a_policy_learns_what_is_chosen_once_it_has_settled(
     clock.at = NOW + 101
     engine.exploring.teach(engine.view)
     assert dear() > before + 4
-    known = engine.exploring._taught["default"].offset
-    engine.exploring.teach(engine.view)
-    assert engine.exploring._taught["default"].offset >= known > 0
+    (known,) = engine.exploring._taught.values()
+    learned = known.policy.belief.believe(None, torch.arange(20)[None], torch.zeros(1, 20)).mean
+    engine.exploring.teach(engine.view)  # what was learned once is not learned again
+    again = known.policy.belief.believe(None, torch.arange(20)[None], torch.zeros(1, 20)).mean
+    assert torch.equal(learned, again)
+    assert known.offset > 0
 
 
 def test_a_scenario_without_exploration_is_greedy_and_a_policy_is_kept_with_its_version(
@@ -68,7 +72,7 @@ def test_a_scenario_without_exploration_is_greedy_and_a_policy_is_kept_with_its_
     assert engine.view.pipelines["default"].policy is policy
     plain = start(factors, run=engine.run.parent / "other", data=engine.run.parent / "more")
     assert plain.recommend({"user_id": "u2"}, "r")["policy"] == "greedy"
-    assert not plain.exploring.asked
+    assert not plain.exploring._taught
 
 
 @pytest.mark.parametrize(

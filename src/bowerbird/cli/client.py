@@ -1,4 +1,4 @@
-"""A client of a server's HTTP API: sends JSON again until there is an answer, and follows no redirection with a key."""
+"""A client of a server's HTTP API: asks again until there is an answer, and follows no redirection with a key."""
 
 import json
 import re
@@ -35,7 +35,7 @@ class _Stay(HTTPRedirectHandler):
 
 
 class Client:
-    """Posts to one server."""
+    """Asks one server, and posts to it."""
 
     def __init__(
         self, server: str, key: str | None = None, *, world: World | None = None, open: Open | None = None
@@ -64,8 +64,15 @@ class Client:
         body = json.dumps(document).encode()
         if len(body) > LONGEST_BODY:
             raise TooLarge
+        return self._ask("POST", path, body)
+
+    def get(self, path: str) -> Any:
+        """Return what the server answers, as `post` does."""
+        return self._ask("GET", path, None)
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         for turn in range(1, TRIES + 1):
-            request = Request(self.server + path, body, self._headers, method="POST")
+            request = Request(self.server + path, body, self._headers, method=method)
             try:
                 with self._open(request, timeout=TIMEOUT_S) as answer:
                     self._met = True

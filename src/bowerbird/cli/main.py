@@ -11,6 +11,7 @@ import typer
 
 import bowerbird
 from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_app
+from bowerbird.cli.experiments import experiment_app
 from bowerbird.cli.importing import import_rows
 from bowerbird.cli.output import say, show_json, show_table, tell
 from bowerbird.core import BowerbirdError, RequestError
@@ -24,7 +25,7 @@ app = typer.Typer(
 )
 model_app = typer.Typer(help="The versions of a run.", no_args_is_help=True)
 key_app = typer.Typer(help="The keys of a server.", no_args_is_help=True)
-for part, name in ((data_app, "data"), (model_app, "model"), (key_app, "key")):
+for part, name in ((data_app, "data"), (model_app, "model"), (key_app, "key"), (experiment_app, "experiment")):
     app.add_typer(part, name=name)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as `train --out` makes it.")]

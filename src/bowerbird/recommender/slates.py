@@ -106,6 +106,7 @@ class Slates:
             "rung": rung,
             "fallback": [] if rung in ("model", "content") else ["cold"],
             "stale": False,
+            "experiment": None,
             "unknown_items": self.unknown_items[request],
             "items": items,
             "trace": [

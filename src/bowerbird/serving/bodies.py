@@ -29,6 +29,7 @@ from bowerbird.store.log import MERGE, SLATE
 MOST_PLACES, LONGEST_HISTORY, MOST_EXCLUDED = 1000, 10_000, 100_000
 MOST_EVENTS, MOST_ROWS, MOST_AT_ONCE = 1000, 10_000, 100
 LONGEST_TEXT = 4_000  # letters of what is searched for: encoders read no more
+MOST_ARMS, MOST_METRICS = 10, 10  # of an experiment
 MOST_KINDS = 255  # of event: their numbers are bytes
 MOST_KEYS, LONGEST_KEY = 32, 100  # keys that a body may have, were they known or not; letters of one that is told
 LARGEST = 2**63 - 1
@@ -195,6 +196,13 @@ class ItemBody(BaseModel):
     properties: dict[str, Any]
 
 
+class ArmShown(BaseModel):
+    """The experiment that an answer is part of, and the arm that it is of."""
+
+    name: str
+    arm: str
+
+
 class SlateBody(BaseModel):
     """A slate, and how it came about."""
 
@@ -207,6 +215,7 @@ class SlateBody(BaseModel):
     rung: str
     fallback: list[str]
     stale: bool
+    experiment: ArmShown | None
     unknown_items: int
     items: list[ItemBody]
     trace: list[dict[str, Any]]
@@ -322,6 +331,66 @@ class SchemaAsked(Strict):
         if twice:
             raise ValueError(f"{twice[0]} is declared twice")
         return events
+
+
+Event = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class ArmAsked(Strict):
+    """One arm of an experiment: what of the scenario is otherwise in it."""
+
+    name: Name
+    share: Share
+    changes: Annotated[dict[str, Any], AfterValidator(_as_json)] = {}
+
+
+class MetricAsked(Strict):
+    """What is compared: how often a user does something, or, with `once`, whether at all."""
+
+    event: Event
+    once: bool = False
+
+
+class GuardrailAsked(MetricAsked):
+    """What an arm may not do: lose more than a share of the control's mean, or let it rise by more than that."""
+
+    worst_loss: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
+    worst_rise: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "GuardrailAsked":
+        if (self.worst_loss is None) is (self.worst_rise is None):
+            raise ValueError("a guardrail has one of worst_loss and worst_rise")
+        return self
+
+
+class ExperimentAsked(Strict):
+    """An experiment on the answers of a scenario. The first arm is the control."""
+
+    name: Name
+    scenario: Name = "default"
+    arms: Annotated[list[ArmAsked], Field(fail_fast=True, min_length=2, max_length=MOST_ARMS)]
+    metrics: Annotated[list[MetricAsked], Field(fail_fast=True, min_length=1, max_length=MOST_METRICS)]
+    guardrails: Annotated[list[GuardrailAsked], Field(fail_fast=True, max_length=MOST_METRICS)] = []
+    tightest_at: Annotated[int, Field(ge=10, le=10**9)] = 1000
+
+    @field_validator("arms")
+    @classmethod
+    def _split(cls, arms: list[ArmAsked]) -> list[ArmAsked]:
+        if len({one.name for one in arms}) < len(arms):
+            raise ValueError("two arms have one name")
+        total = sum(one.share for one in arms)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of the arms sum to {total:g}; they must sum to 1")
+        return arms
+
+    @field_validator("metrics")
+    @classmethod
+    def _each_once(cls, metrics: list[MetricAsked]) -> list[MetricAsked]:
+        if len({(one.event, one.once) for one in metrics}) < len(metrics):
+            raise ValueError("a metric is named twice")
+        return metrics
 
 
 class JobAsked(Strict):

@@ -1,15 +1,17 @@
-"""Control: scenarios, versions, keys, jobs and status."""
+"""Control: scenarios, experiments, versions, keys, jobs and status."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 
 from bowerbird.core import UnknownItemError
 from bowerbird.serving.access import GuardedRoute, guarded
-from bowerbird.serving.bodies import JobAsked, KeyAsked, Name
+from bowerbird.serving.bodies import ExperimentAsked, JobAsked, KeyAsked, Name
 from bowerbird.serving.engine import Engine
+from bowerbird.serving.experiments import WrongPart, shown
 from bowerbird.serving.jobs import Job, Jobs
 from bowerbird.serving.once import once
 from bowerbird.serving.problems import described
@@ -38,6 +40,53 @@ def scenario(request: Request, name: Name) -> dict[str, Any]:
     if name not in engine.scenarios:
         raise UnknownItemError(f'no scenario is named "{name}". There are {", ".join(sorted(engine.scenarios))}.')
     return {"scenario": asdict(engine.scenarios[name]), "missing": list(engine.view.pipelines[name].rules.missing)}
+
+
+@router.get("/experiments", tags=["experiments"], dependencies=guarded("experiments"))
+def experiments(request: Request) -> dict[str, Any]:
+    """Return the experiments, the oldest first."""
+    return {"experiments": [shown(one) for one in _engine(request).laboratory.store.all()]}
+
+
+@router.post("/experiments", tags=["experiments"], dependencies=guarded("experiments"), status_code=201)
+def make_experiment(request: Request, asked: ExperimentAsked) -> dict[str, Any]:
+    """Keep the draft of an experiment; the same once more changes nothing."""
+    try:
+        return shown(_engine(request).laboratory.create(asked))
+    except WrongPart as error:
+        wrong = {"type": "invalid_experiment", "loc": ("body", *error.loc), "msg": error.message}
+        raise RequestValidationError([wrong]) from None
+
+
+@router.get("/experiments/{name}", tags=["experiments"], dependencies=guarded("experiments"))
+def experiment(request: Request, name: Name) -> dict[str, Any]:
+    """Return one experiment."""
+    return shown(_engine(request).laboratory.store.get(name))
+
+
+@router.delete("/experiments/{name}", tags=["experiments"], dependencies=guarded("experiments"), status_code=204)
+def drop_experiment(request: Request, name: Name) -> Response:
+    """Forget an experiment that does not run."""
+    _engine(request).laboratory.store.delete(name)
+    return Response(status_code=204)
+
+
+@router.post("/experiments/{name}:start", tags=["experiments"], dependencies=guarded("experiments"))
+def start_experiment(request: Request, name: Name) -> dict[str, Any]:
+    """Let an experiment begin with the next answer; one that runs goes on."""
+    return shown(_engine(request).laboratory.start(name))
+
+
+@router.post("/experiments/{name}:stop", tags=["experiments"], dependencies=guarded("experiments"))
+def stop_experiment(request: Request, name: Name) -> dict[str, Any]:
+    """End an experiment for good; one that was stopped stays as it is."""
+    return shown(_engine(request).laboratory.stop(name, "it was asked to"))
+
+
+@router.get("/experiments/{name}/results", tags=["experiments"], dependencies=guarded("experiments"))
+def results(request: Request, name: Name) -> dict[str, Any]:
+    """Return what came of an experiment so far; it may be looked at as often as one likes."""
+    return _engine(request).laboratory.results(name)
 
 
 @router.get("/models", tags=["models"], dependencies=guarded("models:read"))

@@ -44,6 +44,7 @@ from bowerbird.pipeline.sources import Scorer, best, of_board
 from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
+from bowerbird.serving.experiments import Laboratory, Make, Trials
 from bowerbird.serving.exploring import Exploring
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.questions import allowed_of, asked_of, body_of, explain, known_rows, slate_of
@@ -96,6 +97,7 @@ class Engine:
         self.database = Following(data, world=self.world) if follow else Database(data, world=self.world)
         self.log, self.catalogue, self.keys = SqliteLog(self.database), Catalogue(self.database), Keys(self.database)
         self.answers, self.schemas = Answers(self.database), Schemas(self.database)
+        self.laboratory = Laboratory(self, guards=not follow)
         self._items: dict[str, Stored] = {}
         self._followed = 0  # the last change of the catalogue that a view holds
         self._heeded = self.catalogue.last  # the last one that `look` obeyed
@@ -104,7 +106,7 @@ class Engine:
         self._changing = threading.RLock()  # one view at a time is made, and nothing is taken back meanwhile
         self._building = threading.Lock()  # held for moments, also by the committing thread
         self._documenting = threading.Lock()
-        self.exploring = Exploring(self.log, self.world, self.scenarios)
+        self.exploring = Exploring(self.log, self.world)
         self._taught = -math.inf  # when policies were taught last
         self._tries = [0, 0]  # requests and failures since the last swap
         self._previous: str | None = None
@@ -167,7 +169,8 @@ class Engine:
             expires[row] = NEVER if one.expires is None else one.expires
             if row >= len(rec.item_ids):
                 since[row] = one.since
-        past, tally, words = rec.past, Tally(n, now), self._words(table, old)
+        past, tally, trials = rec.past, Tally(n, now), self.laboratory.trials()
+        words = self._words(table, old, trials)
         tally.add_past(past, rec.popularity.counts.cpu().numpy())
         if past.time is not None:
             first = np.full(len(rec.item_ids), np.inf)
@@ -191,13 +194,15 @@ class Engine:
             scorer = scorer.beyond(newer)
         title = table["title"].cast(pl.String).to_arrow() if "title" in table.columns else None
         view = View(
-            rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title, told, last, words, places
-        )
+            rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title, told, last, words, places,
+            trials,
+        )  # fmt: skip
         return self._with_boards(view)
 
-    def _words(self, table: pl.DataFrame, old: View | None) -> ItemWords | None:
+    def _words(self, table: pl.DataFrame, old: View | None, trials: Trials) -> ItemWords | None:
         """Return what items say, where a scenario asks for content."""
-        if not any(source.name == "content" for one in self.scenarios.values() for source in one.sources):
+        scenarios = (*self.scenarios.values(), *trials.scenarios)
+        if not any(source.name == "content" for one in scenarios for source in one.sources):
             return None
         if old is None or old.words is None:
             return ItemWords.of(table)
@@ -207,23 +212,22 @@ class Engine:
     def _with_boards(self, view: View) -> View:
         """Return the view with boards as events have them now, and pipelines on top."""
         popular, trending = view.tally.boards()
-        shelf, rec = replace(view.shelf, popular=popular, trending=trending), view.recommender
+        view = replace(view, shelf=replace(view.shelf, popular=popular, trending=trending))
         if view.pipelines:
-            return replace(view, shelf=shelf, pipelines={name: one.on(shelf) for name, one in view.pipelines.items()})
+            pipelines, trials = {name: one.on(view.shelf) for name, one in view.pipelines.items()}, view.trials
+            return replace(view, pipelines=pipelines, trials=trials.on(view.shelf))
+        make = self.maker(view)
+        pipelines = {name: make(scenario) for name, scenario in self.scenarios.items()}
+        return replace(view, pipelines=pipelines, trials=view.trials.built(make))
+
+    def maker(self, view: View) -> Make:
+        """Return what makes pipelines of scenarios over a view; it raises `ConfigError` as they do."""
+        rec = view.recommender
         rank = None if rec.stage is None else rec.stage.rank
-        pipelines = {
-            name: LivePipeline(
-                rec.ladder,
-                scenario,
-                shelf,
-                rank=rank,
-                scorer=view.scorer,
-                policy=self.exploring.policy(name, view),
-                world=self.world,
-            )
-            for name, scenario in self.scenarios.items()
-        }
-        return replace(view, shelf=shelf, pipelines=pipelines)
+        return lambda one: LivePipeline(
+            rec.ladder, one, view.shelf, rank=rank, scorer=view.scorer, policy=self.exploring.policy(one, view),
+            world=self.world,
+        )  # fmt: skip
 
     def _shape_boards(self) -> None:
         """Let a view with the boards of now take the place of the one in use, unless that was swapped meanwhile."""
@@ -330,18 +334,20 @@ class Engine:
         if not isinstance(database, Following):
             return
         with database.turn:
-            if not database.moved():
-                return
-            self.log.look()
-            self._catch_up(self.view, self.log.end)
-            last = self.catalogue.last
-            if last > self._heeded:
-                self.heed("item", self._heeded)
-                self._heeded = last
-        if self.schemas.current.number != self.view.declared.number:
+            moved = database.moved()
+            if moved:
+                self.log.look()
+                self._catch_up(self.view, self.log.end)
+                last = self.catalogue.last
+                if last > self._heeded:
+                    self.heed("item", self._heeded)
+                    self._heeded = last
+                self.laboratory.look()
+        if moved and self.schemas.current.number != self.view.declared.number:
             with self._changing:
                 if self.schemas.current.number != self.view.declared.number:
                     self._recount()
+        self.follow_experiments()
 
     def wait_for(self, offset: int | None) -> bool:
         """Wait a little until events up to an offset are reflected; return whether they are."""
@@ -373,11 +379,12 @@ class Engine:
         self.look()
         stale = not self.wait_for(question.get("min_offset"))
         view = self.view
-        scenario, pipeline = self._pipeline(view, question)
+        scenario, pipeline, experiment = self._arm(view, question)
         asked, unknown = asked_of(view, scenario, question, previous, self.world)
         asked = replace(asked, draw=request_id)
         answer = self._run(view, pipeline, asked)
-        body = body_of(view, scenario, question, request_id, answer, unknown) | {"stale": stale}
+        body = body_of(view, scenario, question, request_id, answer, unknown)
+        body |= {"stale": stale, "experiment": experiment}
         if question.get("explain"):
             explain(view, asked, answer, body)
         return body, slate_of(view, question, asked, answer, body, previous)
@@ -387,6 +394,14 @@ class Engine:
         if name not in view.pipelines:
             raise RequestError(f'scenario is "{name}"; this server has {", ".join(sorted(view.pipelines))}.')
         return self.scenarios[name], view.pipelines[name]
+
+    def _arm(self, view: View, question: Mapping[str, Any]) -> tuple[Scenario, LivePipeline, dict[str, str] | None]:
+        """Return what answers a question, and which experiment and arm that is: none for who cannot be met again."""
+        plain = self._pipeline(view, question)
+        trial = view.trials.of.get(question.get("scenario") or DEFAULT.name)
+        known = trial is not None and question.get("history") is None
+        unit = view.people.key(question.get("user_id"), question.get("session_id")) if known else None
+        return (*plain, None) if trial is None or unit is None else trial.arm(unit)
 
     def _run(self, view: View, pipeline: LivePipeline, asked: Asked) -> Answer:
         """Return the pipeline's answer, that of the popular list where it fails; failures are counted."""
@@ -433,7 +448,7 @@ class Engine:
         """Return which stages an item passes for somebody, and which one it leaves at."""
         view = self.view
         row = self._row(view, item_id)
-        scenario, pipeline = self._pipeline(view, question)
+        scenario, pipeline, _ = self._arm(view, question)
         asked, _ = asked_of(view, scenario, question, (), self.world)
         stages = pipeline.why(asked, row)
         return {
@@ -541,7 +556,8 @@ class Engine:
         if view is None or view.recommender.version != version:
             return None
         declared_now = self.schemas.current.number
-        if (view.followed, view.declared.number) == (self.catalogue.last, declared_now):
+        state = (view.followed, view.declared.number, view.trials.salts)
+        if state == (self.catalogue.last, declared_now, self.laboratory.store.salts()):
             return view
         fresh = self._made(view.recommender, view.people, old=view)  # catalogue or schema went on
         if view.declared.number == declared_now:
@@ -674,8 +690,11 @@ class Engine:
                 self._recount()
             if self.catalogue.last > self.view.followed:
                 self._renew()
+        self.laboratory.look()
+        self.follow_experiments()
+        self.laboratory.guard()
         self.view.expire(self.world.now())
-        if self.exploring.asked and self.world.monotonic() >= self._taught + TEACH_S:
+        if self.world.monotonic() >= self._taught + TEACH_S:
             self._taught = self.world.monotonic()
             self.exploring.teach(self.view)
         if boards:
@@ -693,8 +712,15 @@ class Engine:
                 self.metrics.swap("refused")
                 raise
 
+    def follow_experiments(self) -> None:
+        """Let the next answer be of the experiments that were found running; who comes meanwhile waits for that."""
+        if self.laboratory.salts != self.view.trials.salts:
+            with self._changing:
+                if self.laboratory.salts != self.view.trials.salts:
+                    self._renew()
+
     def _renew(self) -> None:
-        """Bring a changed catalogue into use: new items get rows, properties new values."""
+        """Bring a changed catalogue into use: new items get rows, properties new values; and other experiments."""
         old = self.view
         view = self._made(old.recommender, old.people, old=old)
         self._replace(view, lambda: view.tally.go_on(old.tally, view.row))

@@ -6,7 +6,6 @@ version of the model has other rows and vectors, and is taught again from the wh
 Shapes: B requests, C candidates, I items, D features.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,38 +42,34 @@ class _Taught:
 class Exploring:
     """The policies of scenarios."""
 
-    def __init__(self, log: SqliteLog, world: World, scenarios: Mapping[str, Scenario]) -> None:
+    def __init__(self, log: SqliteLog, world: World) -> None:
         self.log, self.world = log, world
-        self.asked = {name: one.exploration for name, one in scenarios.items() if one.exploration is not None}
-        self._taught: dict[str, _Taught] = {}
+        self._taught: dict[tuple[str, Exploration], _Taught] = {}
 
-    def policy(self, name: str, view: View) -> Explorer | None:
+    def policy(self, scenario: Scenario, view: View) -> Explorer | None:
         """Return the policy of a scenario for a view, None where it asks for none; it is taught by `teach`."""
-        asked = self.asked.get(name)
+        asked = scenario.exploration
         if asked is None:
             return None
-        known = self._taught.get(name)
+        known = self._taught.get((scenario.name, asked))
         if known is None or known.version != view.version:
-            aspects = aspects_of(view.scorer.unit)
-            made = Explorer(believed(asked, aspects), RULES.get(asked.policy, asked.policy), asked.weight,
-                            asked.policy, asked.candidates)  # fmt: skip
-            known = self._taught[name] = _Taught(made, view.version, aspects)
+            aspects, rule = aspects_of(view.scorer.unit), RULES.get(asked.policy, asked.policy)
+            made = Explorer(believed(asked, aspects), rule, asked.weight, asked.policy, asked.candidates)
+            known = self._taught[scenario.name, asked] = _Taught(made, view.version, aspects)
         return known.policy
 
     def teach(self, view: View) -> None:
-        """Let policies learn what has settled since they were last taught."""
-        for name, asked in self.asked.items():
-            known = self._taught.get(name)
-            if known is None or known.version != view.version or asked.policy in ("softmax", "epsilon-greedy"):
+        """Let policies learn what has settled since they were last taught, from whichever policy's slates."""
+        for (name, asked), known in list(self._taught.items()):
+            if known.version != view.version or asked.policy in ("softmax", "epsilon-greedy"):
                 continue
             end, before = self.log.end, self.world.now() - asked.settle_s
-            start = known.offset
-            parts = in_parts(partial(self._read, start), end - start)
+            parts = in_parts(partial(self._read, known.offset), end - known.offset)
             worth = {kind.name: kind.reward for kind in view.kinds}
             places = feedback(parts, window_s=asked.settle_s, worth=worth).places
             mine = places.filter(pl.col("scenario") == name, ~pl.col("pinned"))
             settled = mine.filter(pl.col("time").is_between(known.until, before, closed="right"))
-            known.offset, known.until = self._first_open(start, end, before), before
+            known.offset, known.until = self._first_open(known.offset, end, before), before
             if len(settled):
                 known.policy.learn(self._told(view, known, settled))
 

@@ -14,6 +14,7 @@ from bowerbird.core import BowerbirdError, BundleError, DataError, RequestError,
 from bowerbird.serving.bodies import pointer
 from bowerbird.store.catalogue import Stale
 from bowerbird.store.database import DatabaseBroken, DiskFull, Overloaded
+from bowerbird.store.experiments import ExperimentError
 
 PROBLEM = "application/problem+json"
 LATER_S = 1  # when to try again
@@ -46,6 +47,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (  # of our own errors, t
     (RequestError, 422, "invalid_request"),
     (DataError, 422, "invalid_document"),
     (BundleError, 409, "unfit_version"),
+    (ExperimentError, 409, "experiment_state"),
     (Stale, 412, "stale"),
     (Overloaded, 503, "overloaded"),
     (DiskFull, 507, "disk_full"),

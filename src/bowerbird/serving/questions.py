@@ -107,6 +107,7 @@ def body_of(
         "rung": answer.rung or "none",
         "fallback": answer.fallback,
         "stale": False,
+        "experiment": None,
         "unknown_items": unknown,
         "items": items,
         "trace": [
@@ -144,7 +145,7 @@ def slate_of(
         "question": dict(question),
         "previous": list(previous),
         "context_hash": asked.context_hash,
-        **{key: body[key] for key in ("model", "rung", "fallback", "stale", "unknown_items", "trace")},
+        **{key: body[key] for key in ("model", "rung", "fallback", "stale", "experiment", "unknown_items", "trace")},
     }
     if answer.candidates is not None and answer.candidate_propensity is not None:
         document["candidates"] = [view.item_id(row) for row in answer.candidates.tolist()]

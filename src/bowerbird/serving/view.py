@@ -22,6 +22,7 @@ from bowerbird.pipeline.answers import Shelf
 from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.sources import Scorer
 from bowerbird.recommender import Recommender
+from bowerbird.serving.experiments import Trials
 from bowerbird.serving.properties import column_of
 from bowerbird.store.catalogue import Stored
 from bowerbird.store.people import People
@@ -135,6 +136,7 @@ class View:
     followed: int  # the last change of the catalogue that it holds
     words: ItemWords | None  # what items say, where a scenario asks for it
     places: Tensor | None  # where items stand in the model's space of contents (I, D), zeros for none; see `search`
+    trials: Trials  # the experiments that run
 
     @property
     def version(self) -> str:

@@ -7,8 +7,8 @@ that at once. Everyone else reads, through connections that cannot write.
     DATA/bowerbird.db, with -wal and -shm beside it while it is open
     DATA/lock
 
-What the tables hold is for the modules that use them: `store.events`, `store.catalogue`, `store.schema`, `store.keys`
-and `store.answers`.
+What the tables hold is for the modules that use them: `store.events`, `store.catalogue`, `store.schema`, `store.keys`,
+`store.answers` and `store.experiments`.
 """
 
 import sqlite3
@@ -71,6 +71,18 @@ MIGRATIONS = (  # each makes the tables of one version into those of the next; o
         time INTEGER NOT NULL,
         events TEXT NOT NULL  -- the event types that were declared, as JSON
     );
+    """,
+    """
+    CREATE TABLE experiments (
+        name TEXT NOT NULL UNIQUE,
+        document TEXT NOT NULL,  -- what it is, as JSON
+        state TEXT NOT NULL,  -- draft, running or stopped
+        salt TEXT NOT NULL DEFAULT '',
+        created INTEGER NOT NULL, started INTEGER, stopped INTEGER,
+        start INTEGER NOT NULL DEFAULT 0, stop INTEGER,  -- the offsets of the log at which it began and ended
+        reason TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX events_of_merges ON events (session_id, user_id) WHERE event = 'merge';
     """,
 )
 

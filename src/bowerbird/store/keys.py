@@ -15,8 +15,8 @@ from bowerbird.store.database import Database, DatabaseBroken, Overloaded
 from bowerbird.store.following import Following
 
 SCOPES = (
-    "events:write", "recommend", "catalog:read", "catalog:write", "models:read", "models:write", "jobs", "privacy",
-    "admin",
+    "events:write", "recommend", "catalog:read", "catalog:write", "models:read", "models:write", "jobs", "experiments",
+    "privacy", "admin",
 )  # fmt: skip
 FLUSH_S = 60  # between two notes of when keys were used
 _COLUMNS = "id, name, scopes, created, expires, limit_per_s, last_used"
