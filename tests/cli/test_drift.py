@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import bowerbird as bb
 from bowerbird.cli.main import app
 from bowerbird.core import BowerbirdError
+from bowerbird.data import read_rows
 from bowerbird.store import bundles
 
 
@@ -91,6 +92,31 @@ def test_a_run_is_updated_where_something_alarms(run: Path, tmp_path: Path) -> N
     assert drift(run, news)["reason"].endswith("holds no event that this version does not know")
     shown = CliRunner().invoke(app, ["drift", str(run), str(news)])
     assert shown.exit_code == 0
+
+
+def test_the_log_of_a_server_is_read_from_where_the_version_ends(run: Path, tmp_path: Path) -> None:
+    news = tmp_path / "news.csv"
+    shop(range(60), 7_000, "new").write_csv(news)
+    done = CliRunner().invoke(app, ["import", str(news), "--data-dir", str(run / "server")])
+    assert done.exit_code == 0, done.output
+    told = drift(run, "--update")
+    assert told["now"] == str(run / "server")
+    assert (told["drift"], told["update"]["version"], told["update"]["log_offset"]) == (True, "000002", 300)
+    told = drift(run, "--data-dir", run / "server", "--update")
+    assert (told["version"], told["drift"]) == ("000002", False)
+    assert told["reason"].endswith("holds no event that this version does not know")
+    shown = CliRunner().invoke(app, ["drift", str(run)])
+    assert (shown.exit_code, "holds no event" in shown.output) == (0, True)
+
+
+def test_a_run_without_a_server_says_so(run: Path) -> None:
+    assert str(run / "server") in refused(run)
+
+
+def test_a_predictor_keeps_no_rows_to_compare_with(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"click": [0, 1] * 50, "a": ["x", "y"] * 50})
+    bb.fit(read_rows(rows, labels=["click"]), "logistic", epochs=1).save(tmp_path / "run")
+    assert "keeps no rows to compare with" in refused(tmp_path / "run")
 
 
 def test_what_makes_no_sense_is_refused(run: Path, tables: tuple[Path, Path, Path], tmp_path: Path) -> None:

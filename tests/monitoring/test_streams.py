@@ -116,7 +116,7 @@ def test_a_column_that_never_changes_has_no_scale() -> None:
         ({"x": [1.0, 2.0] * 20}, ["x"], "has 40 numbers"),
         ({"price": [1.0, 2.0] * 500}, ["prize"], 'no column "prize". Did you mean "price"'),
         ({"x": ["a"] * 1_000}, ["x"], "holds String; a stream is of numbers"),
-        ({"x": [1.0, float("inf")] * 500}, ["x"], "holds infinite numbers"),
+        ({"x": [1.0, float("inf")] * 500}, ["x"], "holds numbers that are infinite"),
     ],
 )
 def test_what_cannot_be_watched_is_refused(reference: Any, columns: list[str], said: str) -> None:

@@ -4,6 +4,7 @@ Letters: n rows of the reference, m rows of now, C cells. Every p-value is that 
 them for being several. Rows are taken to be independent: of people who come with many rows each, give one row a person.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,10 +12,12 @@ import numpy as np
 import polars as pl
 from scipy import optimize, stats
 
+from bowerbird.core import DataError
+
 CELLS = 10  # bins of numbers: by PSI's custom, tenths of the reference
 LEAST = 5.0  # rows that a cell must lead to expect in both windows, for chi-square to hold (Cochran 1954)
 FEW = 20  # distinct numbers up to which they are compared one by one
-SMALL = 1e-300
+SMALL, HUGE = 1e-300, 1e100  # squares of larger numbers are none
 OTHERS = "all other values"
 
 
@@ -112,10 +115,17 @@ def kolmogorov_smirnov(before: np.ndarray, now: np.ndarray) -> float:
 
 
 def welch(before: np.ndarray, now: np.ndarray) -> float:
-    """Return the p-value of Welch's t for two means; 1 where a window has fewer than two numbers, or none varies."""
-    if min(len(before), len(now)) < 2 or before.std() + now.std() == 0:
+    """Return the p-value of Welch's t for two means; 1 where a window has fewer than two numbers.
+
+    Where neither window varies, that of chi-square for their two numbers.
+    """
+    if min(len(before), len(now)) < 2:
         return 1.0
-    return float(stats.ttest_ind(before, now, equal_var=False).pvalue)
+    told = [(float(one.mean()), float(one.std(ddof=1)), len(one)) for one in (before, now)]
+    if not np.ptp(before) and not np.ptp(now):
+        n, m, moved = len(before), len(now), before[0] != now[0]
+        return chi_square(Cells(["", ""], np.array([n, 0.0]), np.array([0.0, m]))) if moved else 1.0
+    return float(stats.ttest_ind_from_stats(*told[0], *told[1], equal_var=False).pvalue)
 
 
 def unseen(before: pl.Series, now: pl.Series) -> tuple[int, float]:
@@ -194,6 +204,14 @@ def calibration(before: tuple[np.ndarray, np.ndarray], now: tuple[np.ndarray, np
 
 
 # ── slices ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_slices(frame: pl.DataFrame, names: Sequence[str]) -> None:
+    """Raise `DataError` where a column has no values that can be named."""
+    for name in names:
+        kind = frame.schema[name]
+        if kind.is_nested() or kind == pl.Binary:
+            raise DataError(f'column "{name}" holds {kind}; slices are texts, numbers or true and false.')
 
 
 def moved_most(before: pl.DataFrame, now: pl.DataFrame, column: str, slices: tuple[str, ...]) -> str:

@@ -19,10 +19,10 @@ from typing import Any, cast
 
 import numpy as np
 import polars as pl
-from scipy import optimize, stats
+from scipy import optimize
 
 from bowerbird.core import DataError, MissingExtraError, check, did_you_mean
-from bowerbird.monitoring.evidence import moved_most
+from bowerbird.monitoring.evidence import HUGE, check_slices, moved_most
 
 SETTLE = 30  # blocks from which the mean and the spread of a quiet stream are learnt
 LEANS = 0.01  # skewness below which a mean is as good as normal
@@ -135,6 +135,7 @@ class StreamWatch:
             if name not in frame.columns:
                 close = did_you_mean(name, frame.columns)
                 raise DataError(f'{where} has no column "{name}".{close} It has: {", ".join(frame.columns)}.')
+        check_slices(frame, self.slices)
         for name in names:
             kind = frame.schema[name]
             if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
@@ -142,8 +143,10 @@ class StreamWatch:
         floats = frame.select(pl.col(name).cast(pl.Float64).fill_nan(None) for name in names)
         found = {name: floats[name].drop_nulls().to_numpy() for name in names}
         for name, values in found.items():
-            if not np.isfinite(values).all():
-                raise DataError(f'column "{name}" of {where} holds infinite numbers. Drop them.')
+            if not (np.abs(values) <= HUGE).all():
+                raise DataError(
+                    f'column "{name}" of {where} holds numbers that are infinite or above {HUGE:g}. Drop them.'
+                )
         return found
 
     def _remembered(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -218,7 +221,7 @@ class _Stream:
         self.limits, self.learning = limits, False
         self.blocks = values[: len(values) // block * block].reshape(-1, block).mean(axis=1).tolist()
         self.spread = max(float(np.std(self.blocks, ddof=1)), float(values.std()) / np.sqrt(block))
-        self.skew = float(stats.skew(values)) / np.sqrt(block)
+        self.skew = float(np.mean(((values - values.mean()) / values.std()) ** 3)) / np.sqrt(block)
         self._start()
 
     def _start(self) -> None:

@@ -118,6 +118,8 @@ def compare_windows(
     named = [*wanted, *extra, *quality, *slices, *([prediction] if prediction else [])]
     for name in dict.fromkeys(named):
         _same_column(name, before, now)
+    for frame in (before, now):
+        evidence.check_slices(frame, slices)
     left_out = {name: kind for name in wanted if (kind := _odd(before[name], now[name]))}
     found = [one for name in wanted if name not in left_out for one in _inputs(before[name], now[name])]
     found = [one for one in found if one.kind != "empty" or one.name not in partial]
@@ -142,13 +144,14 @@ def _alarms(one: Series, p: float, options: WatchOptions) -> bool:
 
 
 def _tidy(frame: pl.DataFrame, what: str) -> pl.DataFrame:
-    """Return a window whose numbers are floats or null, and whose other values are texts, where they can be."""
+    """Return a window whose numbers are sensible or null, and whose other values are texts, where they can be."""
     if not frame.height:
         raise DataError(f"{what} holds no row. Give a window with rows, or wait for some.")
-    made = []
+    made: list[pl.Expr] = []
     for name, kind in frame.schema.items():
         if kind.is_numeric():
-            made.append(pl.col(name).cast(pl.Float64).fill_nan(None))
+            number = pl.col(name).cast(pl.Float64)
+            made.append(pl.when(number.abs() <= evidence.HUGE).then(number))
         elif kind in (pl.Boolean, pl.Categorical, pl.Enum):
             made.append(pl.col(name).cast(pl.String))
     return frame.with_columns(made)
@@ -218,9 +221,8 @@ def _inputs(was: pl.Series, is_now: pl.Series) -> Iterator[Series]:
     if rows:
         new = is_now.filter(~is_now.is_in(was.unique().implode())).value_counts(sort=True)
         shown = ", ".join(f'"{value}"' for value in new[name].head(SHOWN))
-        said = (
-            f"{rows / len(is_now):.1%} of the rows hold {len(new):,} values that the reference lacks, such as {shown}"
-        )
+        held = f"{len(new):,} values" if len(new) > 1 else "a value"
+        said = f"{rows / len(is_now):.1%} of the rows hold {held} that the reference lacks, such as {shown}"
     else:
         said = "the reference knows every value"
     yield Series(name, "unseen", "Chernoff", None, p, False, said)
@@ -228,7 +230,7 @@ def _inputs(was: pl.Series, is_now: pl.Series) -> Iterator[Series]:
 
 def _quality(before: pl.DataFrame, now: pl.DataFrame, name: str) -> Series:
     for frame, where in ((before, "the reference"), (now, "now")):
-        if not frame.schema[name].is_numeric():
+        if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Null):
             raise DataError(f'column "{name}" of {where} holds {frame.schema[name]}, and quality is a number.')
     x, y = (one[name].drop_nulls().to_numpy() for one in (before, now))
     if not len(x) or not len(y):
@@ -244,7 +246,7 @@ def _calibration(before: pl.DataFrame, now: pl.DataFrame, prediction: str, label
     pairs = []
     for frame, where in ((before, "the reference"), (now, "now")):
         for name in (prediction, label):
-            if not frame.schema[name].is_numeric():
+            if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Null):
                 raise DataError(f'column "{name}" of {where} holds {frame.schema[name]}; calibration needs numbers.')
         both = frame.select(prediction, label).drop_nulls()
         pairs.append((both[prediction].to_numpy(), both[label].to_numpy()))
