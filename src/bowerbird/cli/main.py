@@ -485,6 +485,50 @@ def update(
     raise typer.Exit(run_update(run, options, read_log=read_log, read_types=read_types, as_json=json))
 
 
+@app.command()
+def drift(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="A table, or a run directory.")],
+    now: Annotated[str | None, typer.Argument(metavar="NOW", help="The table to compare with it.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Of tables: an input or a score to watch, else all; repeatable.")
+    ] = None,
+    prediction: Annotated[str | None, typer.Option(help="Of tables: the predicted chance of the label.")] = None,
+    label: Annotated[str | None, typer.Option(help="Of tables: what came of it, for calibration.")] = None,
+    quality: Annotated[
+        list[str] | None, typer.Option(help="Of tables: clicks, NDCG or another gain of a row; repeatable.")
+    ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", help="Of tables: a column to say where a mean moved most; repeatable."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Of a run: the data directory of its server; else RUN/server.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="How often quiet windows may raise any alarm.")] = 0.005,
+    psi: Annotated[float, typer.Option(help="The least population stability index that alarms.")] = 0.1,
+    update: Annotated[bool, typer.Option(help="Of a run: update it where something alarms.")] = False,
+    json: Json = False,
+) -> None:
+    """Say what changed between two tables, or since a run was trained, and what moved most.
+
+    Exits with 0 whether or not something alarms; where --update starts an update, as `bowerbird update` does.
+    """
+    from bowerbird.cli.drift import named_columns, run_drift_of_run, run_drift_of_tables
+    from bowerbird.monitoring import WatchOptions
+    from bowerbird.store import bundles
+
+    options, named = WatchOptions(alpha=alpha, psi=psi), named_columns(column, prediction, label, quality, slices)
+    if (Path(reference) / bundles.POINTER).exists():
+        if named:
+            raise RequestError(f"{reference} is a run, whose events have columns of their own. Name none.")
+        raise typer.Exit(run_drift_of_run(Path(reference), now, data_dir, options, update=update, as_json=json))
+    if update or data_dir is not None:
+        raise RequestError(f"{reference} is no run directory, so there is nothing to update. Give a run.")
+    if now is None:
+        raise RequestError(f"what is {reference} to be compared with? Give a second table.")
+    run_drift_of_tables(reference, now, named, options, as_json=json)
+
+
 app.command("import")(import_rows)
 
 

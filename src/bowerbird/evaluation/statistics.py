@@ -1,6 +1,7 @@
 """How sure a figure is: bootstrap intervals over users, and paired tests between two models on the same users."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,10 +51,17 @@ def paired(metric: str, a: np.ndarray, b: np.ndarray, rng: np.random.Generator, 
 
 def holm(differences: list[Difference]) -> list[Difference]:
     """Return the same differences with p-values corrected for being several (Holm 1979)."""
-    order = sorted(range(len(differences)), key=lambda index: differences[index].p)
-    corrected, worst = list(differences), 0.0
+    return [replace(one, p=p) for one, p in zip(differences, corrected([one.p for one in differences]), strict=True)]
+
+
+def corrected(p: Sequence[float]) -> list[float]:
+    """Return p-values corrected for being several: below α by chance alone is any of them at most as often as α.
+
+    Holm, Scandinavian Journal of Statistics 1979: the r-th smallest of n times n − r + 1, never below the one before.
+    """
+    order = sorted(range(len(p)), key=lambda index: p[index])
+    found, worst = list(p), 0.0
     for rank, index in enumerate(order):
-        one = differences[index]
-        worst = max(worst, min(1.0, one.p * (len(order) - rank)))
-        corrected[index] = Difference(one.metric, one.mean, one.low, one.high, worst)
-    return corrected
+        worst = max(worst, min(1.0, p[index] * (len(p) - rank)))
+        found[index] = worst
+    return found
