@@ -19,7 +19,7 @@ stages = _breaking.Stages()
 
 FUZZ = [Path(__file__).with_name("_fuzz.py")]
 MEGABYTES, SLOW_S = 4_096, 10  # that one input may take
-START_S = 120.0  # to import and to instrument
+START_S = 300.0  # to import and to instrument
 SHOWN = 600  # letters of an input that is told
 
 

@@ -64,7 +64,11 @@ def drawn(rng: np.random.Generator, n: int, *, equal_times: bool, busy: bool = F
         user, session = PEOPLE[0 if busy and number % 10 else int(rng.integers(len(PEOPLE)))]
         kind, item, weight = rng.choice(KINDS), rng.choice(ITEMS), rng.choice([0.5, 1.0, 2.0])
         events.append(LogEvent(f"e{number}", str(kind), user, str(item), time, float(weight), session))
-    return events
+    by_word = {
+        (str(key_of(one.user_id or OWNER.get(str(one.session_id)), one.session_id)), one.item_id, one.time): one
+        for one in events
+    }
+    return list(by_word.values())  # of two words on one item at one moment, the last to arrive would count
 
 
 Deliveries = list[list[LogEvent] | str]  # what arrives: parts of events, and ids of events that are taken back

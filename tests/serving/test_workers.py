@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from shop import BASE, Start, ids
+from shop import BASE, Start, event, ids
 
 from bowerbird.core import RealWorld
 from bowerbird.recommender import Recommender
@@ -185,3 +185,29 @@ def test_a_follower_waits_for_an_offset_and_says_when_it_did_not_come(
     assert follower.wait_for(None)
     assert not follower.wait_for(live.log.end + 1)
     assert follower.wait_for(live.log.end)
+
+
+def test_what_is_taken_back_while_a_follower_makes_a_view_is_not_in_it(
+    start: Start, neighbours: Recommender, factors: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbours.save(tmp_path / "run")
+    live, follower = start(), start(follow=True)
+    live.take([event(1, "i4", user_id="u1"), event(2, "i6", user_id="u1")]).result()
+    follower.look()
+    version = factors.save(tmp_path / "run")
+    prove = follower._prove
+
+    def meanwhile(view: Any) -> None:
+        prove(view)
+        follower._catch_up(view, follower.log.end)
+        gone = live.retract("e1")
+        assert gone is not None
+        follower.undo(*gone)
+
+    monkeypatch.setattr(follower, "_prove", meanwhile)
+    follower.swap(version)
+    live.swap(version)
+    assert [deed.item_id for deed in follower.view.people.deeds("uu1")] == ["i6"]
+    for engine in (live, follower):
+        engine.tend()
+    assert (follower.view.tally.chosen == live.view.tally.chosen).all()

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -108,6 +108,7 @@ class Engine:
         self._documenting = threading.Lock()
         self.exploring = Exploring(self.log, self.world)
         self._taught = -math.inf  # when policies were taught last
+        self._undone: deque[tuple[int, LogEvent]] = deque(maxlen=1_000)  # what was taken back last
         self._tries = [0, 0]  # requests and failures since the last swap
         self._previous: str | None = None
         self._before: View | None = None  # what was in use before
@@ -321,12 +322,18 @@ class Engine:
         """Forget what followed from an event that was taken back, where it was followed."""
 
         def act() -> None:
+            self._undone.append((offset, event))
             for view in filter(None, (self.view, self._before)):
-                if view.people.start <= offset < view.people.end:
-                    view.people.take_back(event.user_id, event.session_id, offset)
-                    self._count(view, event, -1.0)
+                self._take_back(view, offset, event)
 
         self.database.between(act)
+
+    def _take_back(self, view: View, offset: int, event: LogEvent) -> None:
+        """Let a view forget an event; one that follows another process may never have known it."""
+        if view.people.start <= offset < view.people.end:
+            found = view.people.take_back(event.user_id, event.session_id, offset)
+            if found is not None or not isinstance(self.database, Following):
+                self._count(view, event, -1.0)
 
     def look(self) -> None:
         """Follow what another process committed since the last look."""
@@ -579,6 +586,9 @@ class Engine:
 
         def take_over() -> None:
             before()
+            if isinstance(self.database, Following):  # nobody waits there with taking back until a view is made
+                for offset, event in self._undone:
+                    self._take_back(view, offset, event)
             with self._building:
                 view.obey(self.catalogue.changes("item", view.followed), self.world.now())
                 self.view = view

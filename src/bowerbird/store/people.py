@@ -81,7 +81,7 @@ class People:
         for deeds, notes in stretches:
             for note in notes:
                 self._note(note)
-            of_users = deeds["who"].is_in(pl.Series(list(self._merged), dtype=pl.String)).arg_true()
+            of_users = deeds["who"].is_in(pl.Series(list(self._merged), dtype=pl.String).implode()).arg_true()
             if len(of_users):
                 who = deeds["who"].to_list()
                 for row, offset in zip(of_users, deeds["offset"].gather(of_users), strict=True):
