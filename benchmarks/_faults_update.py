@@ -27,7 +27,7 @@ stages = Stages()
 MODELS: dict[str, dict[str, Any]] = {"itemknn": {}, "mf": {"dim": 8, "epochs": 4}}
 EVENTS = 300  # that an update learns from
 SERVED_EVERY = 6  # tries between two in which a server is started on what is left
-MOMENTS = 3  # one kill of so many comes at a moment of its own, the others at a step
+MOMENTS = 5  # one kill of so many comes at a moment of its own, the others at a step
 LATEST_S = 120.0
 STEPS = "openat,write,fsync,rename,mkdir,unlink,unlinkat,rmdir"
 CALL = re.compile(r"^(\d+) +(\w+)\((.*)")
@@ -51,19 +51,21 @@ class Shop(NamedTuple):
     steps: list[tuple[str, int]]  # a system call in the run directory, and which one of its kind it is
 
 
-@stages("half_written", "An update that is killed leaves whole versions, and the next one comes to the same", n=24)
+@stages("half_written", "An update that is killed leaves whole versions, and the next one comes to the same", n=110)
 def half_written(effort: Effort) -> Found:
     """Kill updates at every step of a publication and at other moments, load what is left, and update again."""
     found, progress = Found(figures={"killed": 0, "old_left": 0, "new_left": 0, "differing": 0}), Progress(effort)
     shops = [opened(effort.folder / name, name, config) for name, config in list(MODELS.items())[: effort.n]]
     orders = [effort.rng(n).permutation(len(shop.steps)) for n, shop in enumerate(shops)]
     found.figures["steps"] = sum(len(shop.steps) for shop in shops)
+    at_steps = [0] * len(shops)
     for turn in range(effort.n):
         number, rng = turn % len(shops), effort.rng(turn)
         shop, folder = shops[number], effort.folder / f"try-{turn}"
         shutil.copytree(shop.folder, folder)
         if shop.steps and turn % MOMENTS != MOMENTS - 1:
-            call, which = shop.steps[orders[number][turn % len(shop.steps)]]
+            call, which = shop.steps[orders[number][at_steps[number] % len(shop.steps)]]
+            at_steps[number] += 1
             where = f"{call} {which}"
             status = updated(
                 folder, ["strace", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={which}"]

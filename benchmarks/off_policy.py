@@ -82,7 +82,9 @@ def synthetic(runs: int, data: Path | None) -> dict[str, float]:
         earned = logs[0].reward > 0
         weight = 1 / logs[0].propensity[earned]
         learner.fit(contexts[0][earned], logs[0].action[earned], sample_weight=weight)
-        chance = np.eye(arms)[learner.predict(contexts[1])]
+        scores = np.zeros((n, arms))
+        scores[:, learner.classes_] = learner.predict_proba(contexts[1])
+        chance = soft(scores)  # as the example has it: nearly even, since scores are chances themselves
         model = reward_model(logs[1], contexts[1], rng=rng)
         return errors(logs[1], chance, model, float((chance * worth[1]).sum(axis=1).mean()), rng)
 
