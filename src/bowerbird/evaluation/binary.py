@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from scipy.special import entr
 
 from bowerbird.core import DataError, ScoreError, check, closest
 from bowerbird.evaluation.statistics import Difference
@@ -368,6 +367,8 @@ def _losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 def _entropy(rate: np.ndarray | float) -> np.ndarray:
     """Return the entropy in nats of a coin that shows 1 at this rate."""
+    from scipy.special import entr  # here, since it takes a start of the server a quarter of a second
+
     return np.asarray(entr(rate) + entr(np.subtract(1.0, rate)))
 
 

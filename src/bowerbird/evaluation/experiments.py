@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 
-from scipy.special import gammaincc
-
 ALARM = 0.001  # p of the split below which an experiment is not to be believed
 LEAST = 100  # units of an arm before the normal approximation is worth anything
 
@@ -34,6 +32,8 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> float:
     if not n:
         return 1.0
     square = sum((count - n * share) ** 2 / (n * share) for count, share in zip(counts, shares, strict=True))
+    from scipy.special import gammaincc  # here, since it takes a start of the server a quarter of a second
+
     return float(gammaincc((len(counts) - 1) / 2, square / 2))
 
 
