@@ -184,11 +184,14 @@ def _thompson(draws: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor
     n, rows = len(draws), np.arange(draws.shape[1])
     taken = torch.randint(n, (k, len(rows)), generator=generator).numpy()
     left = draws.numpy()
-    places, chances = np.zeros((k, len(rows)), np.int64), np.zeros((k, len(rows)), np.float32)
+    places = np.zeros((k, len(rows)), np.int64)
+    chances, worth = np.zeros((2, k, len(rows)), np.float32)
     for one in range(k):
         best = left.argmax(axis=2)  # (draws, B)
         place = best[taken[one], rows]
         places[one] = place
-        chances[one] = (best == place).mean(axis=0) * (left[taken[one], rows, place] > -np.inf)
+        chances[one] = (best == place).sum(axis=0)
+        worth[one] = left[taken[one], rows, place]
         left[:, rows, place] = -np.inf
+    chances *= (worth > -np.inf) / n  # nobody is left: the place stays empty
     return torch.from_numpy(places.T.copy()), torch.from_numpy(chances.T.copy())
