@@ -166,17 +166,17 @@ def _epsilon(mean: Tensor, epsilon: float, k: int, generator: torch.Generator) -
     tries = (torch.rand(shape, generator=generator) < epsilon).numpy()
     ranks = torch.rand(shape, generator=generator).numpy()
     left, rows = mean.numpy().copy(), np.arange(len(mean))  # of many small steps NumPy's take a third of the time
-    places, chances = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    n = np.maximum((left > -np.inf).sum(axis=1) - np.arange(k)[:, None], 0)  # that are left at each place
+    places, bests = np.zeros((2, *shape), np.int64)
     for one in range(k):
-        there = left > -np.inf
-        n = there.sum(axis=1)
-        best = left.argmax(axis=1)
-        nth = (ranks[one] * n).astype(np.int64)  # of those left, counted from 0
-        place = np.where(tries[one], (there.cumsum(axis=1) > nth[:, None]).argmax(axis=1), best)
-        places[one] = place
-        chances[one] = (epsilon / np.maximum(n, 1) + (1 - epsilon) * (place == best)) * (n > 0)
-        left[rows, place] = -np.inf
-    return torch.from_numpy(places.T.copy()), torch.from_numpy(chances.T.copy())
+        bests[one] = places[one] = left.argmax(axis=1)
+        if tries[one].any():
+            nth = (ranks[one] * n[one]).astype(np.int64)  # of those left, counted from 0
+            other = ((left > -np.inf).cumsum(axis=1) > nth[:, None]).argmax(axis=1)
+            places[one] = np.where(tries[one], other, bests[one])
+        left[rows, places[one]] = -np.inf
+    chances = (epsilon / np.maximum(n, 1) + (1 - epsilon) * (places == bests)) * (n > 0)
+    return torch.from_numpy(places.T.copy()), torch.from_numpy(chances.T.astype(np.float32))
 
 
 def _thompson(draws: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

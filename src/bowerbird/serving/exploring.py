@@ -17,7 +17,7 @@ from bowerbird.bandits.beliefs import Belief, Feedback, Linear, Means, NeuralLin
 from bowerbird.bandits.policies import Explorer
 from bowerbird.core import World
 from bowerbird.features import Context
-from bowerbird.pipeline.scenario import Exploration, Scenario
+from bowerbird.pipeline.scenario import MOST, Exploration, Scenario
 from bowerbird.serving.view import View
 from bowerbird.store.events import SqliteLog
 from bowerbird.store.feedback import STEP, feedback, in_parts
@@ -25,6 +25,7 @@ from bowerbird.store.log import SLATE
 
 ASPECTS = 8  # of items' vectors, the first of their principal components
 LOOKS = examination(0.5, 100)  # how likely each place is looked at
+RANKED = torch.stack([torch.ones(MOST), 1 / (2.0 + torch.arange(MOST)).log2()], dim=1)  # one, and a discount, by rank
 RULES = {"linucb": "ucb", "neural-linear": "thompson"}
 
 
@@ -124,11 +125,11 @@ def believed(asked: Exploration, aspects: Tensor) -> Belief:
 
 def features_of(aspects: Tensor, items: Tensor, rank: Tensor) -> Tensor:
     """Return what describes items at their ranks among the candidates, from 0: one, 1 / log2(2 + rank), aspects."""
+    first = RANKED[rank]
+    if not len(aspects):
+        return first
     known = (items >= 0) & (items < len(aspects))
-    of = aspects[items.clamp(0, max(len(aspects) - 1, 0))] * known[..., None] if len(aspects) else None
-    discount = 1 / (2.0 + rank).log2()
-    first = torch.stack([torch.ones_like(discount), discount], dim=-1)
-    return first if of is None else torch.cat([first, of], dim=-1)
+    return torch.cat([first, aspects[torch.where(known, items, 0)] * known[..., None]], dim=-1)
 
 
 def aspects_of(unit: Tensor | None) -> Tensor:
