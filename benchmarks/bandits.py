@@ -48,7 +48,7 @@ LATER = WorldConfig(
 TUNED, TESTED = range(3), range(100, 120)  # worlds, by their seeds
 LONG = range(200, 208)
 EPSILONS = tuple(
-    product((0.02, 0.05, 0.1, 0.2, 0.5), (0.0, 2_000.0, 6_000.0))
+    product((0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (0.0, 2_000.0, 6_000.0))
 )  # and after how many requests half is left
 WEIGHTS = {"linucb": (0.25, 0.5, 1.0), "thompson": (0.25, 0.5, 1.0), "ucb": (0.1, 0.25, 0.5)}
 PICTURES = Path(__file__).parents[1] / "docs" / "assets"
