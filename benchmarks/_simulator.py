@@ -35,7 +35,7 @@ from bowerbird.testing import halves
 
 RUN = Path("/run")  # in memory
 NOW, DAY_S = 1_700_000_000, 86_400
-STEPS = 24
+STEPS = 40
 K = 5
 QUESTIONS: list[dict[str, Any]] = [{"user_id": f"u{n}", "k": K} for n in range(4)] + [
     {"session_id": "s1", "k": K},
