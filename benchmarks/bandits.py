@@ -161,7 +161,7 @@ def decided(chooser: Explorer, n: int) -> float:
     took = []
     for seed in range(n):
         started = time.perf_counter()
-        chooser.choose(None, candidates, scores, 20, seed)
+        chooser.explore(None, candidates, scores, 20, seed)
         took.append(time.perf_counter() - started)
     return float(np.median(took))
 

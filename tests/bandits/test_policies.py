@@ -64,8 +64,7 @@ def test_a_propensity_is_how_often_an_item_fills_a_place_after_those_before(rule
 @pytest.mark.parametrize("rule", RULES)
 def test_chances_of_the_first_place_are_those_that_are_logged(rule: str) -> None:
     policy = given(rule, 0.5)
-    chances = policy.chances(None, ITEMS, SCORES, seed=3)
-    items, told = policy.choose(None, ITEMS, SCORES, 4, seed=3)
+    items, told, chances = policy.explore(None, ITEMS, SCORES, 4, seed=3)
     assert float(chances.sum()) == pytest.approx(1.0)
     place = int((ITEMS[0] == items[0, 0]).nonzero()[0])
     assert float(chances[0, place]) == pytest.approx(float(told[0, 0]), abs=1e-6)

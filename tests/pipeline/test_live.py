@@ -361,8 +361,10 @@ class Doubtful(Last):
 
     version = "doubtful"
 
-    def chances(self, context: Context, candidates: Tensor, scores: Tensor, seed: int) -> Tensor:
-        return torch.softmax(scores, dim=1)
+    def explore(
+        self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return *self.choose(context, candidates, scores, k, seed), torch.softmax(scores, dim=1)
 
 
 def test_what_a_policy_that_explores_chose_from_is_told_without_pins() -> None:

@@ -28,14 +28,16 @@ class Softmax(Greedy):
     def depth(self, k: int) -> int:
         return k + 2
 
-    def chances(self, context: Context, candidates: Tensor, scores: Tensor, seed: int) -> Tensor:
-        return torch.softmax(scores, dim=1)
+    def explore(
+        self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return *self.choose(context, candidates, scores, k, seed), torch.softmax(scores, dim=1)
 
     def choose(self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
         self.turn += 1
         rng, left = (
             numpy_stream(seed, "softmax", self.turn),
-            self.chances(context, candidates, scores, seed)[0].numpy().copy(),
+            torch.softmax(scores, dim=1)[0].numpy().copy(),
         )
         places, chance = [], []
         for _ in range(k):

@@ -59,24 +59,24 @@ class Explorer:
         """Return how many candidates there are to choose k from."""
         return max(k, self.candidates)
 
-    @torch.no_grad()
     def choose(self, context: Any, candidates: Tensor, scores: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
         """Return the slate and its propensities (B, k), −1 and 0 for empty places."""
+        slate, chance, _ = self.explore(context, candidates, scores, k, seed)
+        return slate, chance
+
+    @torch.no_grad()
+    def explore(
+        self, context: Any, candidates: Tensor, scores: Tensor, k: int, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same as `choose`, and the chance of each candidate for the first place (B, C)."""
         weight = self._now()
         self._asked += len(candidates)
         believed = self.belief.believe(context, candidates, scores)
         k = min(k, candidates.shape[1])
-        place, chance = _filled(self.rule, believed, weight, k, torch_stream(seed, "policy", self.name))
+        place, chance, first = _filled(self.rule, believed, weight, k, torch_stream(seed, "policy", self.name))
         items = candidates.gather(1, place)
         empty = (items < 0) | (chance <= 0)
-        return items.masked_fill(empty, -1), chance.masked_fill(empty, 0.0)
-
-    @torch.no_grad()
-    def chances(self, context: Any, candidates: Tensor, scores: Tensor, seed: int = 0) -> Tensor:
-        """Return the chance of each candidate for the first place (B, C)."""
-        believed = self.belief.believe(context, candidates, scores)
-        generator = torch_stream(seed, "policy", self.name)
-        return _first(self.rule, believed, self._now(), generator)
+        return items.masked_fill(empty, -1), chance.masked_fill(empty, 0.0), first
 
     def _now(self) -> float:
         return self.weight * 0.5 ** (self._asked / self.half_life) if self.half_life else self.weight
@@ -113,35 +113,27 @@ def feedback_of(log: pl.DataFrame) -> Feedback:
     return Feedback(item, torch.tensor(reward), position, features)
 
 
-def _filled(rule: str, believed: Believed, weight: float, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return which candidates fill k places, and with what chance (B, k)."""
-    if rule == "ucb" or weight == 0:
-        worth = believed.mean + weight * believed.sd
-        place = worth.sort(dim=1, descending=True, stable=True).indices[:, :k]
-        return place, torch.ones(place.shape)
-    if rule == "softmax":
-        return _plackett_luce(believed.mean / weight, k, generator)
-    if rule == "epsilon-greedy":
-        return _epsilon(believed.mean, weight, k, generator)
-    return _thompson(_drawn(believed, weight, generator), k, generator)
-
-
-def _first(rule: str, believed: Believed, weight: float, generator: torch.Generator) -> Tensor:
-    """Return the chance of each candidate for the first place (B, C)."""
+def _filled(
+    rule: str, believed: Believed, weight: float, k: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which candidates fill k places, with what chance (B, k), and all chances for the first place (B, C)."""
     mean = believed.mean
     if rule == "ucb" or weight == 0:
-        best = (mean + weight * believed.sd).sort(dim=1, descending=True, stable=True).indices[:, :1]
-        return torch.zeros_like(mean).scatter(1, best, 1.0)
+        worth = mean + weight * believed.sd
+        place = worth.sort(dim=1, descending=True, stable=True).indices[:, :k]
+        return place, torch.ones(place.shape), torch.zeros_like(mean).scatter(1, place[:, :1], 1.0)
     if rule == "softmax":
-        return (mean / weight).softmax(dim=1)
+        return *_plackett_luce(mean / weight, k, generator), (mean / weight).softmax(dim=1)
     if rule == "epsilon-greedy":
         there = (mean > -torch.inf).float()
-        best = mean.sort(dim=1, descending=True, stable=True).indices[:, :1]
-        return weight * there / there.sum(dim=1, keepdim=True) + (1 - weight) * torch.zeros_like(mean).scatter(
-            1, best, 1.0
-        )
-    best = _drawn(believed, weight, generator).argmax(dim=2)  # (draws, B)
-    return torch.zeros_like(mean).scatter_add(1, best.T, torch.full(best.T.shape, 1 / len(best)))
+        first = weight * there / there.sum(dim=1, keepdim=True)
+        best = torch.full_like(mean[:, :1], 1 - weight)
+        first = first.scatter_add(1, mean.argmax(dim=1, keepdim=True), best)
+        return *_epsilon(mean, weight, k, generator), first
+    draws = _drawn(believed, weight, generator)
+    wins = draws.argmax(dim=2).T  # (B, draws)
+    first = torch.zeros_like(mean).scatter_add(1, wins, torch.full(wins.shape, 1 / DRAWS))
+    return *_thompson(draws, k, generator), first
 
 
 def _drawn(believed: Believed, weight: float, generator: torch.Generator) -> Tensor:

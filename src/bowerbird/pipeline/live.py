@@ -323,10 +323,12 @@ class LivePipeline:
             device = work.asked.context.user.device
             candidates, values = (torch.from_numpy(one)[None].to(device) for one in (items, scores))
             k = work.k - len(work.pins)
-            chosen, chance = self.policy.choose(work.asked.context, candidates, values, k, work.asked.chance)
+            given = work.asked.context, candidates, values, k, work.asked.chance
             if isinstance(self.policy, Explores):
-                first = self.policy.chances(work.asked.context, candidates, values, work.asked.chance)
+                chosen, chance, first = self.policy.explore(*given)
                 work.drawn = items, first[0].float().cpu().numpy()
+            else:
+                chosen, chance = self.policy.choose(*given)
             filled = (chosen[0] >= 0).cpu().numpy()
             chosen_items = chosen[0].cpu().numpy()[filled]
             scores = scores[(items[None] == chosen_items[:, None]).argmax(axis=1)]

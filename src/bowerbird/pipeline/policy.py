@@ -42,10 +42,12 @@ class Policy(Protocol):
 class Explores(Protocol):
     """What a policy has besides when it may choose otherwise: then all that it chose from is logged with its chance."""
 
-    def chances(self, context: Context, candidates: Tensor, scores: Tensor, seed: int) -> Tensor:
-        """Return the chance of each candidate to be chosen for the first place, (B, C); rows sum to 1.
+    def explore(
+        self, context: Context, candidates: Tensor, scores: Tensor, k: int, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `choose` does, and the chance of each candidate for the first place, (B, C); rows sum to 1.
 
-        Of an item that `choose` puts there with the same seed, it is the propensity.
+        Of the item that is put there, it is the propensity.
         """
         ...
 
