@@ -319,14 +319,18 @@ class Life:
         self.next_event += 1
         kind = self.rng.integers(3)
         said = (bool(kind == 0), self.next_event if kind < 2 else -1)
-        self.promised.maybe_items.setdefault(item, set()).add(said)
+        maybe, before = self.promised.maybe_items.setdefault(item, set()), self.engine.known("item", item)
+        maybe.add(said)
+        if kind == 2 and self.engine.catalogue.get("item", item) is None:  # an empty document comes before its end
+            maybe.add((True, 0))
         with suppress(BowerbirdError):
             if kind < 2:
                 kept = self.engine.put_many("item", [(item, {"n": said[1]}, said[0], None)], whole=True)
                 assert isinstance(kept[0], Stored)
             else:
                 self.engine.delete("item", item, None)
-            self.promised.items[item] = said
+            if kind < 2 or before is not None:  # to delete what nobody knows promises nothing of what comes later
+                self.promised.items[item] = said
             del self.promised.maybe_items[item]
 
     def ask(self) -> None:
