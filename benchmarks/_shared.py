@@ -80,6 +80,47 @@ def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], di
     return 1 if failed else 0
 
 
+def kept(benchmark: str) -> list[dict[str, Any]]:
+    """Return the rows of a benchmark that were kept, oldest first."""
+    path = RESULTS / f"{benchmark}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def figures(benchmark: str, published: Mapping[str, float] | None = None, note: str = "") -> int:
+    """Print every kept row of a benchmark with many figures, one a line, beside what is published."""
+    for row in kept(benchmark):
+        print(f"{row['date']}  {row['report']}  {row['protocol']}")
+        for key, value in row["metrics"].items():
+            said = f"   published {published[key]:.4f}{note}" if published and key in published else ""
+            print(f"{key:>44}  {value:12.4f}{said}")
+    return 0
+
+
+def tasked(
+    options: argparse.Namespace, tasks: Mapping[str, Callable[[], Mapping[str, float]]], **said: Any
+) -> dict[str, Any]:
+    """Run the tasks that `--tasks` names, and return one row of all, with what else it is to say."""
+    names = options.tasks.split(",")
+    if strange := [name for name in names if name not in tasks]:
+        raise BowerbirdError(f"--tasks names {strange[0]!r}; there are {', '.join(tasks)}.")
+    metrics: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for name in names:
+        started = time.perf_counter()
+        metrics |= {f"{name}.{key}": value for key, value in tasks[name]().items()}
+        seconds[name] = time.perf_counter() - started
+    asked = {"tasks": options.tasks, "runs": options.runs}
+    return {
+        "data": options.tasks,
+        "config": asked,
+        "config_sha256": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
+        "report": "valid",
+        "metrics": metrics,
+        "seconds": seconds,
+        **said,
+    }
+
+
 def table(
     benchmark: str,
     published: Mapping[tuple[str, str], Mapping[str, float]],
@@ -89,8 +130,7 @@ def table(
 
     Returns 1 where the newest row on test of a (data, model) misses a bar of its.
     """
-    kept = RESULTS / f"{benchmark}.jsonl"
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    rows = kept(benchmark)
     for row in rows:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in row["metrics"].items())
         print(f"{row['date']}  {row['data']}  {row['model']}  {row['report']}  {figures}")

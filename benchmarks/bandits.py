@@ -11,8 +11,6 @@
 """
 
 import argparse
-import hashlib
-import json
 import os
 import sys
 import time
@@ -30,13 +28,13 @@ import torch
 import _shared
 from bowerbird.bandits.beliefs import Feedback
 from bowerbird.bandits.pictures import draw
-from bowerbird.bandits.policies import Explorer
+from bowerbird.bandits.policies import RULE_OF, Explorer
 from bowerbird.bandits.simulate import Played, play, policy
 from bowerbird.bandits.world import World, WorldConfig
-from bowerbird.core import BowerbirdError, numpy_stream
+from bowerbird.core import numpy_stream
 from bowerbird.evaluation.statistics import paired
 from bowerbird.pipeline.scenario import EXPLORATIONS, Exploration
-from bowerbird.serving.exploring import ASPECTS, RULES, believed
+from bowerbird.serving.exploring import ASPECTS, believed
 
 NEWS = WorldConfig(
     people=50, items=120, candidates=20, k=3, horizon=300, known=0.0, new_items=0.5, spread=1.0, intercept=-2.0,
@@ -137,7 +135,7 @@ def speed(runs: int) -> dict[str, float]:
     aspects = torch.randn(400, ASPECTS, generator=torch.Generator().manual_seed(0))
     for name in EXPLORATIONS:
         asked = Exploration(policy=name, weight=0.5)
-        chooser = Explorer(believed(asked, aspects), RULES.get(name, name), 0.5, name)
+        chooser = Explorer(believed(asked, aspects), RULE_OF.get(name, name), 0.5, name)
         found[f"{name}_ms"] = 1000 * decided(chooser, 10 * (runs or 20))
     return found
 
@@ -176,29 +174,11 @@ TASKS = {
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the tasks that are asked for; return one row of all."""
-    names = options.tasks.split(",")
-    if strange := [name for name in names if name not in TASKS]:
-        raise BowerbirdError(f"--tasks names {strange[0]!r}; there are {', '.join(TASKS)}.")
-    metrics: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    for name in names:
-        started = time.perf_counter()
-        metrics |= {f"{name}.{key}": value for key, value in TASKS[name](options.runs).items()}
-        seconds[name] = time.perf_counter() - started
-    asked = {"tasks": options.tasks, "runs": options.runs}
-    return {
-        "benchmark": "bandits",
-        "data": options.tasks,
-        "model": "policies",
-        "config": asked,
-        "config_sha256": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
-        "protocol": f"made worlds: tuned on seeds {[*TUNED]}, regret on {TESTED.start} to {TESTED.stop - 1}, "
-        f"the long run on {LONG.start} to {LONG.stop - 1}" + (f"; {options.runs} of them" if options.runs else ""),
-        "report": "valid",
-        "seeds": [TESTED.start],
-        "metrics": metrics,
-        "seconds": seconds,
-    }
+    protocol = f"made worlds: tuned on seeds {[*TUNED]}, regret on {TESTED.start} to {TESTED.stop - 1}, "
+    protocol += f"the long run on {LONG.start} to {LONG.stop - 1}" + (f"; {options.runs} of them" * bool(options.runs))
+    tasks = {name: partial(task, options.runs) for name, task in TASKS.items()}
+    said = {"benchmark": "bandits", "model": "policies", "protocol": protocol, "seeds": [TESTED.start]}
+    return _shared.tasked(options, tasks, **said)
 
 
 BARS = (
@@ -223,12 +203,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
 
 def table() -> int:
     """Print the kept rows."""
-    kept = _shared.RESULTS / "bandits.jsonl"
-    for row in map(json.loads, kept.read_text().splitlines() if kept.exists() else []):
-        print(f"{row['date']}  {row['protocol']}")
-        for key, value in row["metrics"].items():
-            print(f"{key:>36}  {value:12.4f}")
-    return 0
+    return _shared.figures("bandits")
 
 
 if __name__ == "__main__":

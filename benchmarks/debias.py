@@ -331,22 +331,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def kept() -> list[dict[str, Any]]:
-    """Return the rows that were kept."""
-    file = _shared.RESULTS / "debias.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def table() -> int:
-    """Print the kept rows beside what is published."""
-    for row in kept():
-        print(f"{row['date']}  {row['report']}  {row['protocol']}")
-        for key, value in row["metrics"].items():
-            said = f"   published {PUBLISHED[key]:.3f} (from memory)" if key in PUBLISHED else ""
-            print(f"{key:>40}  {value:8.4f}{said}")
-    return 0
-
-
 def picture(file: Path) -> int:
     """Draw the newest row on test: who was told too much on coat, and whose readings were found on adressa."""
     import matplotlib as mpl
@@ -355,7 +339,7 @@ def picture(file: Path) -> int:
     from matplotlib import pyplot as plt
 
     curves: dict[str, list[float]] = {}
-    for row in kept():
+    for row in _shared.kept("debias"):
         for task in TASKS:
             curves |= row["chosen"].get(f"{task}.curve", {})
     if not {"coat.plain", "adressa.plain"} <= set(curves):
@@ -381,6 +365,11 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     options.add_argument("--tasks", default="coat,adressa", help="with commas between them")
     options.add_argument("--picture", type=Path, help="draw the newest row that was kept into this file, and end")
     return options.parse_args(words)
+
+
+def table() -> int:
+    """Print the kept rows."""
+    return _shared.figures("debias", PUBLISHED, " (from memory)")
 
 
 if __name__ == "__main__":

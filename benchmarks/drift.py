@@ -96,12 +96,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
 
 def table() -> int:
     """Print the kept rows."""
-    kept = _shared.RESULTS / "drift.jsonl"
-    for row in map(json.loads, kept.read_text().splitlines() if kept.exists() else []):
-        print(f"{row['date']}  {row['protocol']}")
-        for key, value in row["metrics"].items():
-            print(f"{key:>44}  {value:10.4f}")
-    return 0
+    return _shared.figures("drift")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,9 @@ within their standard deviations, which are as large as they are. `--runs` is th
 """
 
 import argparse
-import hashlib
-import json
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,30 +236,12 @@ def say(task: str, done: int, of: int) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the tasks that are asked for; return one row of all."""
-    names = options.tasks.split(",")
-    if strange := [name for name in names if name not in TASKS]:
-        raise BowerbirdError(f"--tasks names {strange[0]!r}; there are {', '.join(TASKS)}.")
     data = Path(options.data) if options.data != "-" else None
-    metrics: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    for name in names:
-        started = time.perf_counter()
-        metrics |= {f"{name}.{key}": value for key, value in TASKS[name](options.runs or RUNS[name], data).items()}
-        seconds[name] = time.perf_counter() - started
-    asked = {"tasks": options.tasks, "runs": options.runs}
-    return {
-        "benchmark": "off_policy",
-        "data": options.tasks,
-        "model": "estimators",
-        "config": asked,
-        "config_sha256": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
-        "protocol": " ".join(f"{name}: {options.runs or RUNS[name]} runs" for name in names)
-        + f"; seeds [{FIXED}, run]",
-        "report": "valid",
-        "seeds": [FIXED],
-        "metrics": metrics,
-        "seconds": seconds,
-    }
+    runs = {name: options.runs or RUNS[name] for name in TASKS}
+    tasks = {name: partial(task, runs[name], data) for name, task in TASKS.items()}
+    protocol = " ".join(f"{name}: {runs.get(name)} runs" for name in options.tasks.split(","))
+    said = {"benchmark": "off_policy", "model": "estimators", "protocol": f"{protocol}; seeds [{FIXED}, run]"}
+    return _shared.tasked(options, tasks, **said, seeds=[FIXED])
 
 
 def options_of(words: list[str] | None = None) -> argparse.Namespace:
@@ -275,14 +255,8 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
 
 def table() -> int:
     """Print the kept rows beside what is published."""
-    kept = _shared.RESULTS / "off_policy.jsonl"
-    for row in map(json.loads, kept.read_text().splitlines() if kept.exists() else []):
-        print(f"{row['date']}  {row['protocol']}")
-        for key, value in row["metrics"].items():
-            task, _, name = key.partition(".")
-            said = PUBLISHED.get(task, {}).get(name)
-            print(f"{key:>36}  {value:10.4f}" + (f"   published {said:.4f}" if said is not None else ""))
-    return 0
+    published = {f"{task}.{name}": one for task, all_of in PUBLISHED.items() for name, one in all_of.items()}
+    return _shared.figures("off_policy", published)
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def test_a_policy_that_is_none_is_named_with_the_nearest() -> None:
 def test_returns_of_a_log_are_those_of_its_people(tmp_path: Path) -> None:
     world = World(replace(SMALL, horizon=40))
     world.reset(seed=0)
-    belief = long_run(world, k=3)
+    belief = long_run(world)
     log = gathered(belief, world, 0, 1, discount=0.8)
     assert len(log.gain) == len(log.past) == len(log.place)
     assert log.gain.shape == (len(log), 3)

@@ -31,7 +31,7 @@ def learned(pays: int, *, cap: float = 10.0) -> Reinforce:
     candidates = torch.arange(4).expand(n, 4)
     scores = torch.tensor([3.0, 1.0, 0.0, -1.0]).expand(n, 4)
     belief = Reinforce(lambda context: torch.zeros(len(context), 2, 3), lambda c, i, s: torch.zeros(*i.shape, 2),
-                       (3, 2, 4), k=1, cap=cap, epochs=8, batch=500)  # fmt: skip
+                       (3, 2, 4), cap=cap, epochs=8, batch=500)  # fmt: skip
     prior = belief.prior(candidates, scores)
     place = torch.multinomial(prior.softmax(dim=1), 1, generator=rng)
     gain = (place == pays).float() + 0.3 * torch.randn(n, 1, generator=rng)

@@ -52,11 +52,12 @@ def test_a_policy_learns_what_is_chosen_once_it_has_settled(
 
     engine.exploring.teach(engine.view)
     before = dear()  # nothing has settled
-    clock.at = NOW + 101
+    clock.at, clock.ticks = NOW + 101, 60.0
     engine.exploring.teach(engine.view)
     assert dear() > before + 4
     (known,) = engine.exploring._taught.values()
     learned = known.policy.belief.believe(None, torch.arange(20)[None], torch.zeros(1, 20)).mean
+    clock.ticks = 120.0
     engine.exploring.teach(engine.view)  # what was learned once is not learned again
     again = known.policy.belief.believe(None, torch.arange(20)[None], torch.zeros(1, 20)).mean
     assert torch.equal(learned, again)

@@ -28,6 +28,7 @@ from bowerbird.core import DataError, check, torch_stream
 
 DRAWS = 64
 RULES = ("epsilon-greedy", "softmax", "ucb", "thompson")
+RULE_OF = {"linucb": "ucb", "neural-linear": "thompson"}  # of policies that are named after what they believe
 
 
 @dataclass

@@ -97,7 +97,6 @@ class Reinforce:
         describe: Describe,
         shape: tuple[int, int, int],
         *,
-        k: int,
         temperature: float = 1.0,
         strength: float = 1.0,
         cap: float = 10.0,
@@ -111,7 +110,7 @@ class Reinforce:
         """`shape` is S, F and the number of items; `temperature` that of the policy that it starts from."""
         check(cap > 0, "cap", cap, "must be above 0", try_instead=10.0)
         check(temperature > 0, "temperature", temperature, "must be above 0", try_instead=1.0)
-        self.histories, self._describe, self.k, self.temperature = histories, describe, k, temperature
+        self.histories, self._describe, self.temperature = histories, describe, temperature
         self.strength = strength  # of what was learned, beside the ranker's order: 0 is the ranker alone
         self.cap, self.epochs, self.batch, self.seed = cap, epochs, batch, seed
         self.learning_rate, self.decay = learning_rate, decay

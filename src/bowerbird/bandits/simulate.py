@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.bandits.beliefs import Describe, Feedback, Linear, Means, NeuralLinear, Scores, examination
-from bowerbird.bandits.policies import Explorer
+from bowerbird.bandits.policies import RULE_OF, Explorer
 from bowerbird.bandits.reinforce import Episodes, Reinforce, returns
 from bowerbird.bandits.world import Observation, World
 from bowerbird.core import ConfigError, closest, derive, numpy_stream
@@ -66,8 +66,8 @@ def policy(name: str, world: World, *, weight: float | None = None, **settings: 
     describe, dim = described(world)
     if name == "neural-linear":
         neural = NeuralLinear(describe, dim, examined=examined, seed=world.seed, **settings)  # type: ignore[arg-type]
-        return Explorer(neural, "thompson", weight, name, most)
-    rule = {"linucb": "ucb", "thompson": "thompson"}.get(name, name)
+        return Explorer(neural, RULE_OF[name], weight, name, most)
+    rule = RULE_OF.get(name, name)
     return Explorer(Linear(describe, dim, examined=examined, **settings), rule, weight, name, most, half_life)
 
 
@@ -166,7 +166,7 @@ def compare(
 # ── the long run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def long_run(world: World, *, k: int, **settings: Any) -> Reinforce:
+def long_run(world: World, **settings: Any) -> Reinforce:
     """Return an untrained policy for the long run of a world."""
     vectors = torch.from_numpy(world.vectors)
 
@@ -182,7 +182,7 @@ def long_run(world: World, *, k: int, **settings: Any) -> Reinforce:
 
     dim = world.config.dim
     shape = (2 * dim + 2, dim + 1, world.config.items)
-    return Reinforce(histories, describe, shape, k=k, temperature=TEMPERATURE, **settings)
+    return Reinforce(histories, describe, shape, temperature=TEMPERATURE, **settings)
 
 
 def gathered(belief: Reinforce, world: World, seed: int, turn: int, *, discount: float = DISCOUNT) -> Episodes:
@@ -218,7 +218,7 @@ def trained(world: World, *, strengths: Sequence[float] = STRENGTHS, **settings:
     by what yet other people do.
     """
     seed = world.seed
-    belief = long_run(world, k=world.config.k, seed=seed, **settings)
+    belief = long_run(world, seed=seed, **settings)
     belief.fit(gathered(belief, world, seed, LOGGED))
     chosen = Explorer(belief, "softmax", 0.0, "reinforce", world.config.candidates)
     reward = {}

@@ -41,10 +41,6 @@ class Marginals:
         items, people = np.bincount(data.item, minlength=data.n_items), np.bincount(data.user, minlength=data.n_users)
         return cls(items[items > 0] / items[items > 0].mean(), people[people > 0] / people[people > 0].mean())
 
-    def drawn(self, values: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Return n values with the quantiles of some, in random order."""
-        return rng.permutation(np.quantile(values, (np.arange(n) + 0.5) / n, method="inverted_cdf"))
-
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
@@ -138,8 +134,8 @@ class World(gymnasium.vector.VectorEnv[Observation, np.ndarray, np.ndarray]):
         activity = np.ones(one.people)
         self.appeal = made.standard_normal(one.items).astype(np.float32) * one.spread
         if self.marginals is not None:
-            self.appeal = np.log(self.marginals.drawn(self.marginals.popularity, one.items, made)).astype(np.float32)
-            activity = self.marginals.drawn(self.marginals.activity, one.people, lived)
+            self.appeal = np.log(_like(self.marginals.popularity, one.items, made)).astype(np.float32)
+            activity = _like(self.marginals.activity, one.people, lived)
         self.stay = np.maximum(one.stay * activity, 1.0).astype(np.float32)
         # what makes people click says nothing of what they think of it later, and often the contrary
         lean = self.vectors @ made.standard_normal(one.dim) + 0.5 * made.standard_normal(one.items)
@@ -255,6 +251,11 @@ class Person(gymnasium.Env[Observation, np.ndarray]):
 
     def _mine(self, seen: Observation) -> Observation:
         return {name: value[0] for name, value in seen.items()}
+
+
+def _like(values: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return n values with the quantiles of others, in random order."""
+    return rng.permutation(np.quantile(values, (np.arange(n) + 0.5) / n, method="inverted_cdf"))
 
 
 def _of_length(vectors: np.ndarray, length: float = 1.0) -> np.ndarray:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from bowerbird.bandits import simulate
 from bowerbird.bandits.pictures import draw
 from bowerbird.bandits.world import Marginals, World, WorldConfig
@@ -68,8 +70,6 @@ def run_simulate(asked: Asked, data: Interactions | None, *, as_json: bool) -> N
 
 
 def _rows(played: dict[str, list[simulate.Played]]) -> list[Row]:
-    import numpy as np
-
     first = np.array([one.reward for one in next(iter(played.values()))])
     rows = []
     for name, runs in played.items():

@@ -6,7 +6,6 @@ acknowledged, so that whoever was told an offset finds its effect.
 
 import json
 import logging
-import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +63,6 @@ LOG = logging.getLogger("bowerbird.engine")
 DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
 WAIT_S = 0.2  # for events that a request wants to see reflected
 KEEP_S, BOARDS_EVERY = 0.5, 4  # how often the keeper looks, and in which of its turns boards are shaped anew
-TEACH_S = 60.0  # between two lessons of policies that learn from what came of slates
 LOOK_S = 0.005  # between two looks for them at what another process writes
 REMEMBERED = 20_000  # slates that can be fetched before they are on the disk
 TRIED = 200  # requests after a swap in which failures roll it back
@@ -107,7 +105,6 @@ class Engine:
         self._building = threading.Lock()  # held for moments, also by the committing thread
         self._documenting = threading.Lock()
         self.exploring = Exploring(self.log, self.world)
-        self._taught = -math.inf  # when policies were taught last
         self._undone: deque[tuple[int, LogEvent]] = deque(maxlen=1_000)  # what was taken back last
         self._tries = [0, 0]  # requests and failures since the last swap
         self._previous: str | None = None
@@ -704,9 +701,7 @@ class Engine:
         self.follow_experiments()
         self.laboratory.guard()
         self.view.expire(self.world.now())
-        if self.world.monotonic() >= self._taught + TEACH_S:
-            self._taught = self.world.monotonic()
-            self.exploring.teach(self.view)
+        self.exploring.teach(self.view)
         if boards:
             self._shape_boards()
 

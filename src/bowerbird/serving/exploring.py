@@ -8,13 +8,14 @@ Shapes: B requests, C candidates, I items, D features.
 
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from bowerbird.bandits.beliefs import Belief, Feedback, Linear, Means, NeuralLinear, Scores, examination
-from bowerbird.bandits.policies import Explorer
+from bowerbird.bandits.policies import RULE_OF, Explorer
 from bowerbird.core import World
 from bowerbird.features import Context
 from bowerbird.pipeline.scenario import MOST, Exploration, Scenario
@@ -23,10 +24,10 @@ from bowerbird.store.events import SqliteLog
 from bowerbird.store.feedback import STEP, feedback, in_parts
 from bowerbird.store.log import SLATE
 
+TEACH_S = 60.0  # between two lessons
 ASPECTS = 8  # of items' vectors, the first of their principal components
 LOOKS = examination(0.5, 100)  # how likely each place is looked at
 RANKED = torch.stack([torch.ones(MOST), 1 / (2.0 + torch.arange(MOST)).log2()], dim=1)  # one, and a discount, by rank
-RULES = {"linucb": "ucb", "neural-linear": "thompson"}
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Exploring:
     def __init__(self, log: SqliteLog, world: World) -> None:
         self.log, self.world = log, world
         self._taught: dict[tuple[str, Exploration], _Taught] = {}
+        self._next = -inf  # when there is a lesson again
 
     def policy(self, scenario: Scenario, view: View) -> Explorer | None:
         """Return the policy of a scenario for a view, None where it asks for none; it is taught by `teach`."""
@@ -54,13 +56,16 @@ class Exploring:
             return None
         known = self._taught.get((scenario.name, asked))
         if known is None or known.version != view.version:
-            aspects, rule = aspects_of(view.scorer.unit), RULES.get(asked.policy, asked.policy)
+            aspects, rule = aspects_of(view.scorer.unit), RULE_OF.get(asked.policy, asked.policy)
             made = Explorer(believed(asked, aspects), rule, asked.weight, asked.policy, asked.candidates)
             known = self._taught[scenario.name, asked] = _Taught(made, view.version, aspects)
         return known.policy
 
     def teach(self, view: View) -> None:
-        """Let policies learn what has settled since they were last taught, from whichever policy's slates."""
+        """Let policies learn what has settled since they were last taught, once in a while, from anybody's slates."""
+        if self.world.monotonic() < self._next:
+            return
+        self._next = self.world.monotonic() + TEACH_S
         for (name, asked), known in list(self._taught.items()):
             if known.version != view.version or asked.policy in ("softmax", "epsilon-greedy"):
                 continue
