@@ -66,12 +66,6 @@ def test_only_popularity_answers_nobody(name: str) -> None:
     assert bool(subject_of(name).fitted.model.can(Context.nobody()).all()) == (name == "popularity")
 
 
-@pytest.mark.parametrize("name", ["ease", "itemknn", "lightgcn", "mf"])
-def test_reasons_of_models_that_know_likeness_name_the_past(name: str) -> None:
-    reasons = subject_of(name).fitted.recommend(["u3"], k=5, explain=True).reasons[0]
-    assert any(reason.items for reason in reasons)
-
-
 def test_popularity_is_what_everybody_falls_back_to() -> None:
     rec, other = subject_of("popularity").fitted, subject_of("ease").fitted
     assert torch.equal(rec.scores(known_users()), other.popularity.scores(known_users()))

@@ -74,14 +74,14 @@ def test_the_people_of_a_path_chose_both_ends(train: Interactions) -> None:
 
 
 def test_reasons_name_the_strongest_paths_in_words() -> None:
-    train = chosen(list("abbcc"), ["Alien", "Alien", "Aliens", "Alien", "Aliens"])
+    train = chosen(list("abbccddeeff"), ["Alien", *["Alien", "Aliens"] * 5])
     model = made(train, hops=2)
     model.user.data.fill_(1.0)
     model.item.data.fill_(1.0)
     found = Paths(model, train).reasons("a", "Aliens", k=2)
-    assert [reason.text for reason in found] == ["you → Alien → 2 people → Aliens"]
-    assert found[0].items[0][0] == "Alien"
-    assert 0 < found[0].items[0][1] < 1
+    assert [reason.text for reason in found] == ["you → Alien → 5 people → Aliens"]
+    assert found[0].causes[0].id == "Alien"
+    assert 0 < found[0].causes[0].share < 1
 
 
 def test_what_is_unknown_or_has_no_paths_is_refused(train: Interactions) -> None:

@@ -27,8 +27,8 @@ def test_the_body_has_exactly_these_keys(rec: bb.Recommender) -> None:
     ]  # fmt: skip
     assert set(body) == set(SlateBody.model_fields)
     assert list(body["items"][0]) == list(ItemBody.model_fields)
-    assert list(body["items"][0]["reasons"][0]) == ["kind", "text", "items"]
-    assert list(body["items"][0]["reasons"][0]["items"][0]) == ["item_id", "share"]
+    assert list(body["items"][0]["reasons"][0]) == ["kind", "method", "text", "text_zh", "causes", "people"]
+    assert list(body["items"][0]["reasons"][0]["causes"][0]) == ["id", "label", "share"]
     assert list(body["timings_ms"]) == ["sources", "filter", "slate"]
 
 
@@ -66,9 +66,9 @@ def test_reasons_come_only_when_asked_for(rec: bb.Recommender) -> None:
 def test_a_reason_names_something_the_person_chose(rec: bb.Recommender) -> None:
     shop = rec.past
     mine = shop.item_ids.names(shop.item[shop.user == shop.user_ids.row("customer-06")]).to_list()
-    for reason in rec.recommend(["customer-06"], k=3, explain=True).reasons[0]:
-        assert {item for item, _ in reason.items} <= set(mine)
-        assert 0 < sum(share for _, share in reason.items) <= 1 + 1e-6
+    for reason, *_ in rec.recommend(["customer-06"], k=3, explain=True).reasons[0]:
+        assert {cause.id for cause in reason.causes} <= set(mine)
+        assert 0 < sum(cause.share for cause in reason.causes) <= 1 + 1e-6
 
 
 def test_every_place_has_a_propensity(rec: bb.Recommender) -> None:

@@ -123,9 +123,11 @@ def test_similar_items_are_the_retrievers(ranked: bb.Recommender) -> None:
     assert mine.equals(theirs)
 
 
-def test_reasons_are_the_retrievers(ranked: bb.Recommender) -> None:
-    reasons = ranked.recommend(["customer-03"], k=3, explain=True).to_polars()["reason"].to_list()
-    assert any("because you chose" in one for one in reasons)
+def test_reasons_are_the_rankers_columns_then_what_it_sees_of_the_past(ranked: bb.Recommender) -> None:
+    for columns, *past in ranked.recommend(["customer-03"], k=3, explain=True).reasons[0]:
+        assert (columns.kind, columns.method) == ("features", "integrated gradients")
+        assert {one.id for one in columns.causes} <= set(ranked.stage.ranking.encoder.schema.order)
+        assert [one.kind for one in past] in ([], ["history"])
 
 
 def test_scores_of_all_items_are_those_of_candidates(ranked: bb.Recommender, events: Interactions) -> None:

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from shop import NOW, Clock, Start, client_of, event, ids
 
 import bowerbird as bb
+from bowerbird.explanation import words
 from bowerbird.features.content import ItemWords
 from bowerbird.pipeline.scenario import Scenario, Source, shipped
 from bowerbird.recommender import Recommender
@@ -59,7 +60,7 @@ def test_a_new_article_reaches_those_who_read_of_its_subject(client: TestClient)
     assert "content" not in sources(client, "new")
     body = client.post("/v1/recommendations", json={"scenario": "news", "user_id": "01", "explain": True}).json()
     place = next(one for one in body["items"] if one["item_id"] == "new")
-    assert place["reasons"] == [{"kind": "new", "text": "new here", "items": []}]
+    assert place["reasons"] == [words.NEW.to_dict()]
 
 
 def test_what_was_read_counts_although_the_model_does_not_know_it(client: TestClient) -> None:

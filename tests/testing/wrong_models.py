@@ -330,12 +330,12 @@ class ScoresFew(Right):
 
 
 @wrong("gives_reasons", "Reasons name 0 items of the past")
-class LikensNothing(Right):
-    """Says that it knows likeness, and finds none."""
+class HearsOneAtATime(Right):
+    """Says the same to several who ask at once with news, so that nothing of a past changes anything."""
 
     def scores(self, context: Context, items: Tensor | None = None) -> Tensor:
         found = super().scores(context, items)
-        return found if context.seeds is None else found * 0
+        return found if context.news is None or len(context) == 1 else found * 0
 
 
 @wrong("knows_items_by_content", "[0-3] of 60 users score new items of their half above the others")

@@ -170,6 +170,7 @@ def evaluate(
         show_json(document)
     else:
         show_reports(document)
+        show_relied_on(document)
 
 
 @app.command()
@@ -237,6 +238,14 @@ def show_reports(document: dict[str, Any]) -> None:
     show_report(document)
 
 
+def show_relied_on(document: dict[str, Any]) -> None:
+    """Print the section of a report that tells what a model relies on, where it has one."""
+    if "relies_on" in document:
+        from bowerbird.cli.explain import show_overview
+
+        show_overview(document["relies_on"])
+
+
 def show_report(document: dict[str, Any]) -> None:
     """Print a report as a table under its protocol line, without what does not exist."""
     intervals = document["intervals"]
@@ -301,6 +310,38 @@ def recommend(
     show_slate(title, slates.to_polars().to_dicts(), explain)
     if slates.unknown_items[0]:
         say(f"{slates.unknown_items[0]} of the history's ids are not known here and were left out.")
+
+
+@app.command()
+def explain(
+    run: Run,
+    item: Annotated[str | None, typer.Option(help="The id of an item.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user's id.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="An item that a stranger chose; repeatable, oldest first.")
+    ] = None,
+    k: K = 10,
+    method: Annotated[
+        str | None, typer.Option(help="Only reasons found in this way: sum, leave-one-out, ablation, ….")
+    ] = None,
+    overview: Annotated[bool, typer.Option("--overview", help="Instead: what the model relies on altogether.")] = False,
+    out_file: Annotated[Path | None, typer.Option("--out", help="With --overview: a picture to draw.")] = None,
+    people: Annotated[int, typer.Option(help="With --overview: people who are drawn.")] = 100,
+    rows: Annotated[str | None, typer.Option(metavar="FILE", help="Of a predictor: a table of rows.")] = None,
+    row: Annotated[int, typer.Option(help="With --rows: which one, from 1.")] = 1,
+    json: Json = False,
+) -> None:
+    """Say why an item is in somebody's list or is not, and what it hangs on; or what the model relies on altogether."""
+    from bowerbird.cli import explain as explaining
+
+    if overview:
+        explaining.run_overview(run, out_file, people, as_json=json)
+    elif rows is not None:
+        explaining.run_rows(run, rows, row, as_json=json)
+    elif item is None:
+        raise RequestError("what is to be explained? Give --item and --user, or --overview, or --rows of a predictor.")
+    else:
+        explaining.run_why(run, item, user, history, k, method, as_json=json)
 
 
 def _features(words: list[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from bowerbird.cli.main import show_report
+from bowerbird.cli.main import show_relied_on, show_report
 from bowerbird.cli.output import command, out, say, show_json, show_table, tell, word
 from bowerbird.cli.steps import forget, on_everything, resumable, say_resumed, searched
 from bowerbird.core import RequestError
@@ -40,7 +40,8 @@ def run_rows(recipe: Recipe, out_dir: Path | None, *, refit: bool, as_json: bool
     report = evaluate_rows(
         predictor.predict(split.valid), split.valid, protocol=split.protocol, part="valid", seed=recipe.run.seed
     ).to_dict()
-    predictor.measured = report | {"trained_on": "the train part", "split": split.protocol}
+    relied = {"relies_on": predictor.overview(split.valid).to_dict()}
+    predictor.measured = report | relied | {"trained_on": "the train part", "split": split.protocol}
     if refit:
         predictor, refit = on_everything(predictor, _together(split))
     version = predictor.save(out_dir) if out_dir is not None else None
@@ -79,9 +80,7 @@ def run_predict(run: Path, source: str, out_file: Path | None, *, as_json: bool)
     if out_file is not None:
         check_name(out_file)
     predictor = Predictor.load(run)
-    table = open_table(source)
-    frame = table.columns(table.names)
-    frame = typed(frame, table.kinds, table.place) if table.is_text else frame
+    frame = read_frame(source)
     scores = predictor.predict(frame)
     scored = frame.with_columns(pl.Series(f"p_{task}", scores[:, place]) for place, task in enumerate(predictor.tasks))
     if out_file is not None:
@@ -101,6 +100,13 @@ def run_predict(run: Path, source: str, out_file: Path | None, *, as_json: bool)
     show_table(f"The first of {len(scores):,} rows", shown.columns, cells, left=0)
 
 
+def read_frame(source: str) -> pl.DataFrame:
+    """Return a file of rows with all of its columns."""
+    table = open_table(source)
+    frame = table.columns(table.names)
+    return typed(frame, table.kinds, table.place) if table.is_text else frame
+
+
 def run_evaluate(run: Path, source: str | None, *, as_json: bool) -> None:
     """Show what a predictor was measured on, or measure it on a table that it never saw."""
     predictor = Predictor.load(run)
@@ -115,6 +121,7 @@ def run_evaluate(run: Path, source: str | None, *, as_json: bool) -> None:
         show_json(document)
     else:
         show_report(document)
+        show_relied_on(document)
 
 
 def _columns(recipe: Recipe, train: Rows) -> tuple[Column, ...]:

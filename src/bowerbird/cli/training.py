@@ -86,7 +86,8 @@ def run_training(
 def _measure(recommender: Recommender, split: Split, seed: int) -> dict[str, Any]:
     """Return the report on validation, and of a ranker also how well it tells labels."""
     lists, labels = evaluate(recommender, split.valid, seed=seed), labels_told(recommender, split.valid, seed=seed)
-    return lists.to_dict() | labels | {"trained_on": "the train part", "split": split.protocol}
+    relied = {"relies_on": recommender.overview().to_dict()}
+    return lists.to_dict() | labels | relied | {"trained_on": "the train part", "split": split.protocol}
 
 
 def _show(recommender: Recommender, split: Split, measured: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from bowerbird.core.errors import (
     did_you_mean,
 )
 from bowerbird.core.random import derive, numpy_stream, torch_stream
-from bowerbird.core.reason import Reason
+from bowerbird.core.reason import Cause, Reason
 from bowerbird.core.registry import Entry, entries, entry_of, lookup, register
 from bowerbird.core.room import check_room, free_memory
 from bowerbird.core.world import RealWorld, World
@@ -30,6 +30,7 @@ __all__ = [
     "BowerbirdDeprecationWarning",
     "BowerbirdError",
     "BundleError",
+    "Cause",
     "ConfigError",
     "DataError",
     "DuplicateModelError",

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bowerbird.core import ConfigError, Reason, RequestError, UnknownItemError
+from bowerbird.core import Cause, ConfigError, Reason, RequestError, UnknownItemError
 from bowerbird.data import Interactions
+from bowerbird.explanation import words
 from bowerbird.models.graph.lightgcn import LightGCN
 from bowerbird.nn.graph import Graph, mean, pair_matrix, travel
 
@@ -90,6 +91,8 @@ class Paths:
     def reasons(self, user_id: Any, item_id: Any, *, k: int = 3) -> list[Reason]:
         """Return up to `k` paths that speak for an item, the strongest first, with their share of the whole score.
 
+        A path over fewer than `words.CROWD` people is not told.
+
         Raises `UnknownItemError` for an item, and `RequestError` for a user, that training did not know.
         """
         user, item = self.train.user_ids.row(user_id), self.train.item_ids.row(item_id)
@@ -98,14 +101,16 @@ class Paths:
         if user < 0 or self.pairs.indptr[user] == self.pairs.indptr[user + 1]:
             raise RequestError(f"user {user_id!r} chose nothing in training, so that no path begins there.")
         parts = self.parts(user, item)
-        order = np.argsort(-parts.both, kind="stable")[:k]
-        found = []
-        for place in order[parts.both[order] > 0]:
+        found = list[Reason]()
+        for place in np.argsort(-parts.both, kind="stable"):
             over, n = int(parts.items[place]), len(parts.people[place])
-            people = f"{n:,} people" if n != 1 else "1 person"
-            text = f"you → {self.train.title(over)} → {people} → {self.train.title(item)}"
+            if parts.both[place] <= 0 or len(found) == k:
+                break
+            if n < words.CROWD:
+                continue
             share = float(parts.both[place]) / parts.score
-            found.append(Reason("path", text, ((self.train.item_ids[over], share),)))
+            cause = Cause(self.train.item_ids[over], self.train.title(over), share)
+            found.append(words.path((cause,), "chose", "sum", n, self.train.title(item)))
         return found
 
     def _people(self, item: int) -> np.ndarray:

@@ -36,20 +36,9 @@ class LeastSquares:
 
         Of these n are more than zeros. `gram` is tableᵀ · table (D, D). An empty list gets zeros.
         """
-        lengths, dim = offsets.diff(), table.shape[1]
+        lengths = offsets.diff()
         strength = self.l2 * (lengths + alpha * n) ** self.exponent
-        solved = table.new_zeros(len(lengths), dim)
-        for rows in _blocks(lengths, dim):
-            shortest, longest = (int(lengths[row]) for row in (rows[0], rows[-1]))
-            place = torch.arange(longest, device=table.device)  # (W,)
-            where = (offsets[rows, None] + place).clamp_(max=len(chosen) - 1)
-            vectors = functional.embedding(chosen[where], table)  # (b, W, D)
-            vectors[:, shortest:].masked_fill_((place[shortest:] >= lengths[rows, None])[:, :, None], 0.0)
-            left = torch.baddbmm(gram.expand(len(rows), -1, -1), vectors.mT, vectors, beta=alpha)
-            left.diagonal(dim1=1, dim2=2).add_(strength[rows, None])
-            right = vectors.sum(dim=1)[:, :, None]
-            solved[rows] = torch.cholesky_solve(right, torch.linalg.cholesky(left))[:, :, 0]
-        return solved
+        return regress(offsets, chosen, table, strength, gram=alpha * gram)
 
     def alternate(
         self, pairs: csr_matrix, dim: int, epochs: int, rng: np.random.Generator, device: torch.device
@@ -67,6 +56,36 @@ class LeastSquares:
             user = self.half_step(*of_users, item, item.T @ item, n_items, alpha)
             item = self.half_step(*of_items, user, user.T @ user, n_users, alpha)
         return item
+
+
+def regress(
+    offsets: Tensor,
+    chosen: Tensor,
+    table: Tensor,
+    strength: Tensor,
+    *,
+    gram: Tensor | None = None,
+    prior: Tensor | None = None,
+) -> Tensor:
+    """Return a vector for each list (R, D): u = (G + Σ v vᵀ + λ I)⁻¹ (Σ v + λ μ), of rows of `table`.
+
+    `strength` (R,) is λ, `gram` (D, D) is G, `prior` (D,) is μ; both are zeros where left out. An empty list gets μ.
+    """
+    lengths, dim = offsets.diff(), table.shape[1]
+    gram = table.new_zeros(dim, dim) if gram is None else gram
+    prior = table.new_zeros(dim) if prior is None else prior
+    solved = prior.repeat(len(lengths), 1)
+    for rows in _blocks(lengths, dim):
+        shortest, longest = (int(lengths[row]) for row in (rows[0], rows[-1]))
+        place = torch.arange(longest, device=table.device)  # (W,)
+        where = (offsets[rows, None] + place).clamp_(max=len(chosen) - 1)
+        vectors = functional.embedding(chosen[where], table)  # (b, W, D)
+        vectors[:, shortest:].masked_fill_((place[shortest:] >= lengths[rows, None])[:, :, None], 0.0)
+        left = torch.baddbmm(gram.expand(len(rows), -1, -1), vectors.mT, vectors)
+        left.diagonal(dim1=1, dim2=2).add_(strength[rows, None])
+        right = (vectors.sum(dim=1) + strength[rows, None] * prior)[:, :, None]
+        solved[rows] = torch.cholesky_solve(right, torch.linalg.cholesky(left))[:, :, 0]
+    return solved
 
 
 def lists(matrix: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:

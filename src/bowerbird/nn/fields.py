@@ -200,11 +200,11 @@ def _shares(value: Tensor, means: list[tuple[int, int]]) -> Tensor:
     """Return values (B, S) in which those of each mean-pooled bag sum to 1."""
     if not means:
         return value
-    value = value.clone()
+    shares = value.clone()
     for start, end in means:
         mine = value[:, start:end]
-        value[:, start:end] = mine / mine.sum(dim=1, keepdim=True).clamp(min=1)
-    return value
+        shares[:, start:end] = mine / mine.sum(dim=1, keepdim=True).clamp(min=1)
+    return shares
 
 
 class _Pairwise(torch.autograd.Function):

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from bowerbird.data import Interactions, Schema
 from bowerbird.features import Context, Ragged
+from bowerbird.nn.factors import regress
 
 LONG = 20_000  # items from which the product is taken the other way round, which is almost twice as fast on a CPU
-OUTER_NUMBERS = 8_000_000  # numbers of outer products held at once: 32 MB
 
 
 class DotProduct(nn.Module):
@@ -117,15 +117,8 @@ def ridge(history: Ragged, items: Tensor, prior: Tensor, l2: float) -> Tensor:
         left = strength * torch.eye(dim, device=items.device) + chosen.T @ chosen
         alone: Tensor = torch.linalg.solve(left, chosen.sum(dim=0) + strength * prior)
         return alone[None]
-    left = (strength * torch.eye(dim, device=items.device)).reshape(1, -1).repeat(len(history), 1)
-    size = max(1, OUTER_NUMBERS // dim**2)
-    for start in range(0, len(item), size):
-        chosen = items[item[start : start + size]]
-        outer = (chosen[:, :, None] * chosen[:, None, :]).reshape(-1, dim * dim)
-        left.index_add_(0, request[start : start + size], outer)
-    left = left.view(-1, dim, dim)
-    solved: Tensor = torch.linalg.solve(left, (total(history, items) + strength * prior)[:, :, None])
-    return solved[:, :, 0]
+    offsets = torch.searchsorted(request, torch.arange(len(history) + 1, device=request.device))
+    return regress(offsets, item, items, strength.expand(len(history)), prior=prior)
 
 
 def _mean_square(table: Tensor) -> Tensor:

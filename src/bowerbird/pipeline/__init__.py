@@ -3,6 +3,5 @@
 from bowerbird.pipeline.ladder import Ladder
 from bowerbird.pipeline.pipeline import Pipeline, Slate, Step
 from bowerbird.pipeline.policy import Greedy, Policy
-from bowerbird.pipeline.reasons import explain
 
-__all__ = ["Greedy", "Ladder", "Pipeline", "Policy", "Slate", "Step", "explain"]
+__all__ = ["Greedy", "Ladder", "Pipeline", "Policy", "Slate", "Step"]

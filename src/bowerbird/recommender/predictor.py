@@ -10,11 +10,25 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 import bowerbird
-from bowerbird.core import BundleError, ConfigError, RunOptions, TrainedConfig, World, entry_of
+from bowerbird.core import (
+    BundleError,
+    Cause,
+    ConfigError,
+    Reason,
+    RunOptions,
+    TrainedConfig,
+    World,
+    entry_of,
+    numpy_stream,
+)
 from bowerbird.data import Rows, read_rows
 from bowerbird.data.files import open_files
+from bowerbird.explanation import attribute, words
+from bowerbird.explanation.columns import label
+from bowerbird.explanation.overview import Overview, of_rows
 from bowerbird.features import Column, Encoder, infer
 from bowerbird.features.fitting import PLACE
 from bowerbird.features.inference import LOOK
@@ -28,6 +42,7 @@ from bowerbird.training.streams import Files, StreamedRows, check_labels
 
 ROWS = "rows"  # kind of a bundle that holds a predictor
 MOST = 1_000_000  # rows of validation files that are held in memory
+LOOKED_AT = 1_000  # rows that are attributed at once, and that an overview is made of
 
 
 class Predictor:
@@ -135,6 +150,38 @@ class Predictor:
         if not isinstance(table, Rows):
             table = Rows(table, np.full((table.height, len(self.tasks)), np.nan, np.float32), self.tasks)
         return self.ranking.probabilities(self.source(table), raw=raw)
+
+    def explain(self, table: pl.DataFrame) -> list[tuple[Reason, float]]:
+        """Return for each row what its columns add to the log of the odds of the first label, and its probability.
+
+        Raises `ConfigError` where the bundle is of a version that kept no average row.
+        """
+        source = self.source(Rows(table, np.full((table.height, len(self.tasks)), np.nan, np.float32), self.tasks))
+        names, added = self._attributed(source)
+        chances = self.ranking.probabilities(source)[:, 0].tolist()
+        found = []
+        for row, (mine, chance) in enumerate(zip(added.tolist(), chances, strict=True)):
+            order = sorted(range(len(names)), key=lambda one: -mine[one])
+            causes = tuple(Cause(names[one], label(names[one], table, row), mine[one]) for one in order)
+            found.append((words.features(causes), chance))
+        return found
+
+    def overview(self, rows: Rows) -> Overview:
+        """Return what the predictor relies on in some rows, 1,000 at most."""
+        draw = numpy_stream(self.ranking.run.seed, "overview").permutation(len(rows))[:LOOKED_AT]
+        names, added = self._attributed(self.source(rows.take(np.sort(draw))))
+        return of_rows(names, added.numpy(), seed=self.ranking.run.seed)
+
+    def _attributed(self, source: EncodedRows) -> tuple[list[str], torch.Tensor]:
+        """Return the names of columns and what they add to the calibrated logit of each row (N, K)."""
+        ranking = self.ranking
+        if ranking.reference is None:
+            raise ConfigError("this bundle keeps no average row to explain against. Train it again.")
+        parts = [
+            attribute(ranking.model, source.cut(part), self.encoder.schema, ranking.reference)
+            for part in torch.split(torch.arange(len(source), device=source.label.device), LOOKED_AT)
+        ]
+        return parts[0][0], torch.cat([added for _, added, _ in parts]).cpu() * ranking.calibration[0, 0].cpu()
 
     def refit(self, rows: Rows) -> "Predictor":
         """Return the same configuration and columns trained for the chosen number of epochs on everything."""

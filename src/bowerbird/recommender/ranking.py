@@ -17,9 +17,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bowerbird.core import BundleError, ConfigError, DataError, RunOptions, TrainedConfig, build, entry_of, lookup
+from bowerbird.core import (
+    BundleError,
+    ConfigError,
+    DataError,
+    RunOptions,
+    TrainedConfig,
+    build,
+    entry_of,
+    lookup,
+    numpy_stream,
+)
 from bowerbird.core.config import OF_ROWS
 from bowerbird.evaluation.binary import auc, log_loss
+from bowerbird.explanation.features import ROWS, Reference
 from bowerbird.features import Context, Encoder, FeatureTable, join
 from bowerbird.features.sources import Source
 from bowerbird.recommender.weights import put, small
@@ -42,6 +53,7 @@ class Ranking:
             self.model: Any = entry_of(config).model(config, encoder.schema).to(self.device).eval()
         self.calibration = torch.tensor([[1.0, 0.0]] * len(self.tasks), device=self.device)  # (T, 2): scale and shift
         self.training: Training | None = None
+        self.reference: Reference | None = None  # an average row of training, against which rows are explained
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -70,6 +82,8 @@ class Ranking:
             self._check_usable(valid.label)
         if not isinstance(train, Batches):
             self._check(train.label, "training")
+        rows = valid if isinstance(train, Batches) else train
+        if not isinstance(train, Batches):
             train = self._batches(train, fingerprint)
         self.training = train_loop(
             self.model,
@@ -82,6 +96,13 @@ class Ranking:
         )
         if valid is not None:
             self.calibration = calibrated(self.logits(valid), valid.label, valid.weight).to(self.device)
+        if rows is not None and len(rows):
+            self.reference = self.average(rows, self.run.seed)
+
+    def average(self, rows: Source, seed: int) -> Reference:
+        """Return the mean of rows that are drawn: against it rows are explained."""
+        draw = torch.from_numpy(numpy_stream(seed, "reference").permutation(len(rows))[:ROWS])
+        return Reference.of(self.model, rows.cut(draw.to(rows.label.device)), self.encoder.schema)
 
     def _check(self, label: Tensor, part: str) -> None:
         """Raise `DataError` for labels (N, T) that are neither 0 nor 1."""
@@ -161,7 +182,8 @@ class Ranking:
     def tensors(self) -> dict[str, np.ndarray]:
         """What a bundle keeps beside the manifest."""
         state = {f"ranker.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        return {key: one.detach().cpu().numpy() for key, one in (state | {"calibration": self.calibration}).items()}
+        state = {key: one.detach().cpu().numpy() for key, one in (state | {"calibration": self.calibration}).items()}
+        return state | (self.reference.tensors if self.reference else {})
 
     @classmethod
     def of(
@@ -183,6 +205,7 @@ class Ranking:
             raise BundleError(f"the weights do not fit {document['model']}: 'calibration'")
         made.calibration = calibration.float()
         made.training = restored(document["training"])
+        made.reference = Reference.from_tensors(tensors, made.device)
         return made
 
 

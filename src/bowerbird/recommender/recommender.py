@@ -41,13 +41,15 @@ from bowerbird.data import EventType, Holdout, Interactions, Rows, Schema
 from bowerbird.evaluation import Health, evaluate
 from bowerbird.evaluation import health as health_of
 from bowerbird.evaluation.metrics import parse
+from bowerbird.explanation import Explainer
+from bowerbird.explanation.overview import Overview, overview
 from bowerbird.features import Context
 from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
 from bowerbird.nn.content import ContentConfig, begin, tensors
 from bowerbird.nn.people import PeopleConfig
 from bowerbird.pipeline import Ladder, Pipeline, Policy, Slate
-from bowerbird.pipeline import explain as reasons_for
 from bowerbird.recommender.contents import Contents
+from bowerbird.recommender.explaining import Explanation, explainer_of, why
 from bowerbird.recommender.hints import closest_id
 from bowerbird.recommender.pasts import rows_of
 from bowerbird.recommender.slates import Slates
@@ -140,7 +142,7 @@ class Recommender:
         if kinds == old:
             return self
         other.past = self.past.meaning(kinds)
-        other.__dict__.pop("_people", None)
+        other.__dict__.pop("explainer", None)
         if [(kind.weight, kind.sign) for kind in kinds[: len(old)]] != [(kind.weight, kind.sign) for kind in old]:
             other.popularity = Popularity(PopularityConfig(), self.schema).to(self.device)
             other.popularity.fit(other.past, numpy_stream(self.run.seed, "popularity"))
@@ -258,12 +260,38 @@ class Recommender:
         slate = Slate(items, values, torch.ones_like(values), torch.zeros(n, dtype=torch.int64), ())
         return Slates(slate, self.item_ids, self._titles, None, [], [rung] * n, [0] * n, self.name, self.version)
 
-    def explain(self, context: Context, items: np.ndarray) -> list[Reason]:
-        """Return a reason for each of these item rows (k,), in the eyes of one request."""
-        shown = torch.from_numpy(items.astype(np.int64))[None]
-        ones, context = torch.ones(shown.shape), context.to(self.device)
-        slate = Slate(shown.to(self.device), ones, ones, torch.zeros(1, dtype=torch.int64), ())
-        return reasons_for(self.model, context, slate, self.past, self._people)[0]
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What finds reasons, made when first asked for."""
+        return explainer_of(self)
+
+    def explain(self, context: Context, items: np.ndarray) -> list[tuple[Reason, ...]]:
+        """Return the reasons of each of these item rows (k,), in the eyes of one request; the main one first."""
+        shown = torch.from_numpy(items.astype(np.int64)).to(self.device)
+        return self.explainer.reasons(context.to(self.device), shown)
+
+    def why(
+        self,
+        item: Any,
+        *,
+        user: Any | None = None,
+        history: Sequence[Any] | None = None,
+        k: int = 10,
+        method: str | None = None,
+    ) -> Explanation:
+        """Return where an item stands for a user, or for a stranger with a history, why, and what it hangs on.
+
+        `method` keeps the reasons that are found in one way, see `core.reason.METHODS`. Raises `UnknownItemError`,
+        `RequestError` for an unknown user, and `ConfigError` where the model has no reason of that method.
+        """
+        _check_k(k)
+        return why(self, item, user, history, k, method)
+
+    def overview(self, *, people: int = 100) -> Overview:
+        """Return what the model relies on in the lists of people who are drawn, never speaking of one of them."""
+        return overview(
+            self.explainer, lambda one: self._slate(one.to(self.device), 10).items, people=people, seed=self.run.seed
+        )
 
     def users_like(self, user: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of the users most like one (n ≤ k), and the cosines of what they and this user chose.
@@ -360,11 +388,6 @@ class Recommender:
         return torch.from_numpy(allowed.fill_null(False).to_numpy().copy())
 
     @cached_property
-    def _people(self) -> np.ndarray:
-        """How many people chose each item, int (I,)."""
-        return np.bincount(self.past.positives.item, minlength=self.past.n_items)
-
-    @cached_property
     def _titles(self) -> pl.Series:
         """What to call each item before people, null where only its id is known."""
         items = self.past.items
@@ -389,7 +412,7 @@ class Recommender:
             item_ids=self.item_ids,
             titles=self._titles,
             users=users,
-            reasons=reasons_for(self.model, context, slate, self.past, self._people) if with_reasons else [],
+            reasons=self.explainer.slates(context, slate.items, slate.propensity) if with_reasons else [],
             rungs=[(*self.ladder.names, "none")[rung] for rung in slate.rung.tolist()],
             unknown_items=unknown or [0] * len(context),
             model=self.name,
@@ -407,7 +430,8 @@ class Recommender:
     ) -> None:
         """Fit the model to `past`: in closed form, or by the loop, stopping early on `valid` or after `epochs`."""
         train = self.past
-        self.__dict__.pop("health", None)  # that of the model as it was
+        for name in ("health", "explainer"):  # those of the model as it was
+            self.__dict__.pop(name, None)
         if not len(train.positives):
             raise DataError("there is no positive event to learn from. Declare one with event_types=….")
         self.popularity.fit(train, numpy_stream(self.run.seed, "popularity"))
@@ -468,6 +492,7 @@ class Recommender:
     def take(self, stage: TwoStage) -> None:
         """Order candidates by `stage` from now on."""
         self.stage, self.training = stage, stage.ranking.training
+        self.__dict__.pop("explainer", None)
         self.pipeline.rank, self.pipeline.candidates = stage.rank, stage.options.candidates
 
     def predict(self, holdout: Holdout, *, raw: bool = False) -> tuple[np.ndarray, Rows]:

@@ -21,7 +21,7 @@ class Slates:
     item_ids: Ids
     titles: pl.Series  # what to call each item before people, null where only its id is known
     users: Sequence[Any] | None  # who asked, None for requests of nobody known
-    reasons: list[list[Reason]]  # for each request, for each place; empty unless asked for
+    reasons: list[list[tuple[Reason, ...]]]  # for each request, for each place, main ones first; empty unless asked for
     rungs: list[str]  # who answered each request: "model", "popularity", "content" or "none"
     unknown_items: list[int]  # ids of each request's history that are not known here, and were dropped
     model: str
@@ -48,12 +48,12 @@ class Slates:
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        """All slates, long: columns request, user_id, rank, item_id, title, score, rung, reason."""
+        """All slates, long: columns request, user_id, rank, item_id, title, score, rung, reason: the main one."""
         items = self.slate.items.cpu().numpy()
         request, place = np.nonzero(items >= 0)  # places of a slate fill from the front
         rows = items[request, place]
         asked = pl.Series("user_id", self.users if self.users is not None else [None] * len(self), strict=False)
-        texts = pl.Series([one.text for mine in self.reasons for one in mine], dtype=pl.String)
+        texts = pl.Series([one[0].text for mine in self.reasons for one in mine], dtype=pl.String)
         return pl.DataFrame(
             {
                 "request": request.astype(np.int32),
@@ -90,7 +90,7 @@ class Slates:
                 "score": score,
                 "sources": [rung],
                 "propensity": propensity,
-                "reasons": [self.reasons[request][place].to_dict()] if self.reasons else [],
+                "reasons": [one.to_dict() for one in self.reasons[request][place]] if self.reasons else [],
                 "properties": {},
             }
             for place, (row, score, propensity) in enumerate(zip(*columns, strict=True))

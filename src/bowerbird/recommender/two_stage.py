@@ -135,6 +135,7 @@ class TwoStage:
         ranking = Ranking(self.ranking.config, encoder, replace(self.ranking.run, checkpoint=""))
         ranking.model.load_state_dict(self.ranking.model.state_dict())
         ranking.calibration, ranking.training = self.ranking.calibration, self.ranking.training
+        ranking.reference = self.ranking.reference
         user, item = (_longer(encoder, part, getattr(self.table, part), tables[part]) for part in ("user", "item"))
         table = replace(self.table, user=user, item=item)
         return TwoStage(ranking, table, self.options, self.kinds).knowing(past.events)

@@ -179,8 +179,11 @@ class ReasonBody(BaseModel):
     """Why an item is there."""
 
     kind: str
+    method: str
     text: str
-    items: list[dict[str, Any]]
+    text_zh: str
+    causes: list[dict[str, Any]]
+    people: int | None
 
 
 class ItemBody(BaseModel):
@@ -228,6 +231,8 @@ class WhyBody(BaseModel):
     item_id: Id
     shown: bool
     stages: list[dict[str, Any]]
+    reasons: list[ReasonBody]
+    without: list[dict[str, Any]] | None
 
 
 class EventBody(Strict):

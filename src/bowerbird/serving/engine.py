@@ -46,7 +46,7 @@ from bowerbird.serving.bodies import MOST_KINDS
 from bowerbird.serving.experiments import Laboratory, Make, Trials
 from bowerbird.serving.exploring import Exploring
 from bowerbird.serving.metrics import Metrics
-from bowerbird.serving.questions import allowed_of, asked_of, body_of, explain, known_rows, slate_of
+from bowerbird.serving.questions import allowed_of, asked_of, body_of, causes_of, explain, known_rows, slate_of
 from bowerbird.serving.view import HALF_LIFE_S, NEVER, PUBLISHED, Tally, View, item_table
 from bowerbird.store import bundles
 from bowerbird.store.answers import Answers
@@ -459,6 +459,7 @@ class Engine:
             "item_id": item_id,
             "shown": bool(stages) and stages[-1].kept,
             "stages": [{"stage": one.stage, "kept": one.kept, "detail": one.detail} for one in stages],
+            **(causes_of(view, asked, row) if question.get("explain") else {"reasons": [], "without": None}),
         }
 
     def ranked(self, question: Mapping[str, Any], request_id: str) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 
-from bowerbird.core import RequestError, World
+from bowerbird.core import Reason, RequestError, World
+from bowerbird.explanation import words
+from bowerbird.explanation.explainer import with_chance
 from bowerbird.pipeline import filters as filter_language
 from bowerbird.pipeline.answers import Answer, Asked
 from bowerbird.pipeline.scenario import Scenario
+from bowerbird.recommender.explaining import without
 from bowerbird.serving.person import Person
 from bowerbird.serving.view import View
 from bowerbird.store.log import SLATE, LogEvent
@@ -118,14 +122,40 @@ def body_of(
 
 
 def explain(view: View, asked: Asked, answer: Answer, body: dict[str, Any]) -> None:
-    """Put a reason to every item of a body; one that is newer than the model is there for being new."""
-    rec = view.recommender
-    known = [place for place, row in enumerate(answer.items.tolist()) if row < view.n_known]
-    reasons = rec.explain(asked.context, answer.items[known])
-    for place, reason in zip(known, reasons, strict=True):
-        body["items"][place]["reasons"] = [reason.to_dict()]
-    for place in set(range(len(answer.items))) - set(known):
-        body["items"][place]["reasons"] = [{"kind": "new", "text": "new here", "items": []}]
+    """Put its reasons to every item of a body: who gave it its place comes first, then what the model sees in it."""
+    rec, places = view.recommender, list(enumerate(answer.items.tolist()))
+    known = [place for place, row in places if row < view.n_known]
+    found: dict[int, tuple[Reason, ...]] = dict(
+        zip(known, rec.explain(asked.context, answer.items[known]), strict=True)
+    )
+    for place, row in places:
+        sources = answer.sources[place]
+        if "pin" in sources:
+            reasons: tuple[Reason, ...] = (words.RULE,)
+        elif row >= view.n_known or sources == ["latest"]:
+            reasons = (words.NEW,)
+        elif set(sources) <= {"popular", "trending"}:
+            reasons = (rec.explainer.crowd(row),)
+        else:
+            reasons = found[place]
+        chance = float(answer.propensity[place])
+        body["items"][place]["reasons"] = [one.to_dict() for one in with_chance(reasons, chance)]
+
+
+def causes_of(view: View, asked: Asked, row: int) -> dict[str, Any]:
+    """Return the reasons of one item, and the past items without which the model would not place it among the first k.
+
+    `without` is null where the item is newer than the model, is not among them, or stays whatever is taken away.
+    """
+    if row >= view.n_known:
+        return {"reasons": [words.NEW.to_dict()], "without": None}
+    rec, k = view.recommender, asked.k
+    [reasons] = rec.explain(asked.context, np.array([row]))
+    allowed = view.shelf.available[: view.n_known].copy()
+    allowed[asked.seen[asked.seen < view.n_known]] = False
+    moved = without(rec, asked.context, row, k, torch.from_numpy(allowed))[0]
+    told = None if moved is None else [{"id": one.id, "label": one.label} for one in moved]
+    return {"reasons": [one.to_dict() for one in reasons], "without": told}
 
 
 def slate_of(

@@ -6,6 +6,8 @@ from bowerbird.features import Context
 from bowerbird.testing.halves import halves
 from bowerbird.testing.subject import Subject, expect, personal, promise, retriever
 
+OF_ITEMS = ("history", "neighbours", "path")  # kinds of reasons whose causes are past items
+
 
 def last_rung(subject: Subject) -> str:
     """Return who answers nobody in particular: the model where it can, else popularity."""
@@ -60,9 +62,9 @@ def fills_slates_with_what_is_new(subject: Subject) -> None:
     expect(frame["rank"].to_list() == list(range(1, 11)) * past.n_users, "Ranks are not 1 to 10 for each user.")
 
 
-@promise("pipeline/reasons.py, explain", of=retriever)
+@promise("explanation/explainer.py, Explainer.reasons", of=retriever)
 def gives_reasons(subject: Subject) -> None:
-    """Each place has a reason; it names items of the person's own past where the model knows likeness, else none."""
+    """Each place has a reason; it names items of the person's own past, unless the model tells nobody apart."""
     rec, past = subject.fitted, halves().train
     users = [past.user_ids[row] for row in (0, 1)]
     for asked in (users, None):
@@ -71,7 +73,8 @@ def gives_reasons(subject: Subject) -> None:
         expect(slates.to_polars()["reason"].null_count() == 0, "Some places have no reason.")
         expect(lengths == [5] * len(slates), f"Slates of 5 have {lengths} reasons.")
     own = set(past.item_ids.names(past.item[past.user == 0]))
-    named = {item for reason in rec.recommend(users[:1], k=5, explain=True).reasons[0] for item, _ in reason.items}
+    reasons = [one for place in rec.recommend(users[:1], k=5, explain=True).reasons[0] for one in place]
+    named = {cause.id for one in reasons if one.kind in OF_ITEMS for cause in one.causes}
     expect(named <= own, f"{', '.join(sorted(named - own))} were never chosen by {users[0]}.")
-    likens = bool(rec.model.can(Context.of_seeds([[0]])).all())
-    expect(bool(named) == likens, f"Reasons name {len(named)} items of the past of {users[0]}.")
+    hears = not bool(rec.model.can(Context.nobody()).all())
+    expect(bool(named) == hears, f"Reasons name {len(named)} items of the past of {users[0]}.")
