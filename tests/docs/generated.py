@@ -143,6 +143,30 @@ def sets_part() -> str:
 # ── what was broken ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def explained_part() -> str:
+    """Return how faithful the reasons of every model are, by its newest row."""
+    kept = BENCHMARKS / "results" / "explain.jsonl"
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
+    rows = []
+    for row in {row["model"]: row for row in map(json.loads, lines)}.values():
+        m = row["metrics"]
+        again = f"{m['agreement']:.3f} of two seeds" if "agreement" in m else ""
+        if "counterfactual.n" in m:
+            again = f"{m['counterfactual.verified']:.0%} of {m['counterfactual.n']:.0f} counterfactuals"
+        told = [f"`{row['model']}`", row["data"], "columns" if row["family"] == "ranker" else "past items"]
+        rows.append((*told, _gain(m, "deletion"), _gain(m, "sufficiency"), f"{m['ms']:.1f}", again))
+        if "content.deletion.gain" in m:
+            of = {name.removeprefix("content."): one for name, one in m.items() if name.startswith("content.")}
+            rows.append((*told[:2], "kinds of content", _gain(of, "deletion"), _gain(of, "sufficiency"), "", ""))
+    heads = ("model", "data", "causes", "deletion", "sufficiency", "ms for ten items", "asked again")
+    return table(heads, rows)
+
+
+def _gain(metrics: dict[str, float], of: str) -> str:
+    value, low, high = (metrics[f"{of}.{end}"] for end in ("gain", "low", "high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def broken_part(benchmark: str) -> str:
     """Return what came of each stage of a benchmark that breaks things, by its newest row."""
     kept = BENCHMARKS / "results" / f"{benchmark}.jsonl"
@@ -180,6 +204,7 @@ PARTS = {
     "sets": ("data.md", sets_part),
     "faults": ("what-we-broke.md", partial(broken_part, "faults")),
     "security": ("what-we-broke.md", partial(broken_part, "security")),
+    "explain": ("explanations.md", explained_part),
 }
 
 
