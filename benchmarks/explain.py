@@ -38,7 +38,7 @@ from bowerbird.explanation.content import modalities
 from bowerbird.explanation.counterfactual import ranks
 from bowerbird.explanation.cut import without_edges
 from bowerbird.features import Context
-from bowerbird.recommender import Recommender
+from bowerbird.recommender import Predictor, Recommender
 from content import movies
 
 K, TIMED, COUNTERED, SHORTEST = 10, 100, 60, 8  # places, people who are timed, asked what it takes, items of a past
@@ -66,6 +66,7 @@ def main() -> int:
     options = _shared.parser(__doc__.split("\n")[0])
     options.add_argument("--tasks", default=",".join(FAMILIES), help="models, with commas between them")
     options.add_argument("--people", type=int, default=200)
+    options.add_argument("--keep", help="a folder that trained models are kept in, and taken from")
     asked = options.parse_args()
     if asked.table:
         return table()
@@ -114,7 +115,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         events = movies(root / data) if family == "content" else load(data, data_root=str(root))
         if family == "content" and events.item_content == {}:
             events = with_posters(events)
-        rec = bb.fit(bb.split(events), options.model, **settings, run=RunOptions(seed=seed, threads=options.threads))
+        run = RunOptions(seed=seed, threads=options.threads)
+        rec = trained(options.keep, options.model, lambda: bb.fit(bb.split(events), options.model, **settings, run=run))
         metrics = of_content(rec, options.people, rng) if family == "content" else {}
         metrics = of_past(rec, family, options.people, rng) | metrics
     return {
@@ -129,6 +131,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "metrics": metrics,
         "seconds": {"all": round(time.perf_counter() - started, 1)},
     }
+
+
+def trained(keep: str | None, name: str, fit: Callable[[], Any]) -> Any:
+    """Return a model from the folder that keeps it, or trained anew."""
+    if keep is None:
+        return fit()
+    folder = Path(keep) / name
+    if not folder.exists():
+        fit().save(folder)
+    return bb.load(folder) if FAMILIES[name][0] != "ranker" else Predictor.load(folder)
 
 
 # ── causes in the past ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -224,7 +236,8 @@ def of_rows(
 ) -> dict[str, float]:
     """Return what is to be known of reasons that name columns."""
     run = RunOptions(seed=seed, threads=options.threads)
-    made = bb.fit(RowSplit(**parts, protocol="given"), options.model, run=run, **settings)
+    split = RowSplit(**parts, protocol="given")
+    made = trained(options.keep, options.model, lambda: bb.fit(split, options.model, run=run, **settings))
     ranking, source, train = made.ranking, made.source(parts["valid"]), made.source(parts["train"])
     schema, model = ranking.encoder.schema, ranking.model
     drawn = torch.from_numpy(rng.choice(len(source), options.people, replace=False))

@@ -203,3 +203,16 @@ def test_a_body_of_too_many_values_is_not_parsed(client: TestClient, path: str) 
     assert (answer.status_code, answer.json()["code"]) == (413, "too_many_values")
     fewer = client.post(path, content=b'{"rows":[' + b"0," * 999_999 + b"0]}", headers=json)
     assert fewer.status_code == 422
+
+
+def test_why_with_explain_tells_causes_and_what_the_place_hangs_on(client: TestClient, shop: Recommender) -> None:
+    [first] = shop.recommend(["u0"], k=1).ids[0]
+    body = client.post(
+        "/v1/recommendations:why", json={"user_id": "u0", "item_id": first, "k": 1, "explain": True}
+    ).json()
+    assert body["shown"]
+    told = shop.why(first, user="u0", k=1)
+    assert body["reasons"][0]["causes"] == told.reasons[0].to_dict()["causes"][:3]
+    assert body["without"] == (None if told.without is None else [{"id": c.id, "label": c.label} for c in told.without])
+    plain = client.post("/v1/recommendations:why", json={"user_id": "u0", "item_id": first}).json()
+    assert (plain["reasons"], plain["without"]) == ([], None)

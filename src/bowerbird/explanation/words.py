@@ -73,6 +73,8 @@ def features(causes: tuple[Cause, ...]) -> Reason:
 def content(causes: tuple[Cause, ...]) -> Reason:
     """Return which kind of content speaks for the item."""
     name = str(causes[0].id)
+    if name == "behaviour":
+        return Reason("content", "because of who else chose it", "因为选择它的人与你相似", "ablation", causes)
     english, chinese = CONTENT.get(name, (f"its {name}", name))
     return Reason("content", f"because {english} suits you", f"因为它的{chinese}符合你的喜好", "ablation", causes)
 
