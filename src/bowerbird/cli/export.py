@@ -14,13 +14,15 @@ from bowerbird.recommender import Predictor, Recommender, load
 from bowerbird.recommender.export import CANDIDATES, REQUESTS, SAME, to_onnx
 from bowerbird.recommender.predictor import ROWS
 from bowerbird.recommender.ranking import Ranking
-from bowerbird.store.bundles import kind_of
+from bowerbird.store import exports
+from bowerbird.store.bundles import current, kind_of
 
 
 def run_export(run: Path, out_file: Path | None, data: str | None, *, int8: bool, as_json: bool) -> None:
     """Write the graph and how its inputs are made; exit with 1 where int8 was asked for and does not rank the same."""
     ranking, requests = _ranking(run, data)
     done = to_onnx(ranking, out_file or run / "model.onnx", int8=int8, requests=requests)
+    exports.note(run, "graph", done.path.resolve(), version=current(run))
     if as_json:
         show_json(done.to_dict())
     else:

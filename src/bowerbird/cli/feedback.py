@@ -11,7 +11,7 @@ from bowerbird.core import RequestError
 from bowerbird.core.parquet import check_name
 from bowerbird.data import EventType, declared
 from bowerbird.pipeline.filters import SECONDS
-from bowerbird.store import bundles
+from bowerbird.store import bundles, exports
 from bowerbird.store.feedback import read_feedback
 from bowerbird.store.schema import read_declared
 
@@ -41,8 +41,10 @@ def run_feedback(
         worth={kind.name: kind.reward for kind in kinds},
     )
     _write(found.places, out_file)
+    exports.note(run, "feedback", out_file.resolve())
     if orphans is not None:
         _write(found.orphans, orphans)
+        exports.note(run, "orphans", orphans.resolve())
     told = {
         "out": str(out_file), "slates": found.places["request_id"].n_unique(), "places": len(found.places),
         "rewarded": int((found.places["reward"] > 0).sum()), "late": int(found.places["late"].sum()),

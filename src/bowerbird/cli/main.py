@@ -280,6 +280,7 @@ def recommend(
     from bowerbird import load
     from bowerbird.core import RealWorld
     from bowerbird.recommender.hints import not_known
+    from bowerbird.store import exports
 
     recommender = load(run)
     if everyone:
@@ -288,6 +289,7 @@ def recommend(
         rows = _with_bar(
             len(recommender.user_ids), lambda done: recommender.recommend_all(k=k, out=out_file, progress=done)
         )
+        exports.note(run, "lists", out_file.resolve(), version=recommender.version)
         summary = {"out": str(out_file), "users": len(recommender.user_ids), "rows": rows, "k": k}
         show_json(summary) if json else tell(f"{rows:,} rows for {summary['users']:,} users in {out_file}")
         return
@@ -568,6 +570,26 @@ def drift(
     if now is None:
         raise RequestError(f"what is {reference} to be compared with? Give a second table.")
     run_drift_of_tables(reference, now, named, options, as_json=json)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The id of the person.")],
+    run: Run,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="The data directory of its server; else RUN/server.")
+    ] = None,
+    certify: Annotated[bool, typer.Option("--certify", help="Print all of the certificate, and its key.")] = False,
+    json: Json = False,
+) -> None:
+    """Erase a person from a run and from the data directory of its server, which must not be running.
+
+    The current version is made again without them, and all that knew them are retired. Exits with 1 where the id is
+    still found, with 4 where nothing is kept of them.
+    """
+    from bowerbird.cli.erasing import run_erase
+
+    raise typer.Exit(run_erase(user, run, data_dir, certify=certify, as_json=json))
 
 
 app.command("import")(import_rows)

@@ -93,6 +93,7 @@ def _recommender(
     weights.put(rec.model, state, manifest["model"])
     rec.version, rec.measured = bundle.version, manifest["measured"]
     rec.parent, rec.log_offset = manifest["parent"], manifest["log_offset"]
+    rec.shards = manifest.get("shards")  # bundles of 0.1.0 have none
     (rec.source or rec).moments = {name: torch.from_numpy(array) for name, array in bundle.moments.items()}
     if manifest.get("health"):  # bundles of 0.1.0 have none
         rec.health = Health.from_dict(manifest["health"])

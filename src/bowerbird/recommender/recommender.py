@@ -105,6 +105,7 @@ class Recommender:
         )
         self.training: Training | None = None
         self.moments: dict[str, Tensor] = {}  # of the optimiser that trained the model: with them, training goes on
+        self.shards: dict[str, Any] | None = None  # how users are split, where the model is several: `privacy.shards`
         self.measured: dict[str, Any] | None = None  # a report, and on what it was measured
         self.version: str | None = None
         self.parent: str | None = None  # the version that it was made from
@@ -557,6 +558,7 @@ class Recommender:
             "training": self.training.to_dict() if self.training else None,
             "ranking": stage.document if stage else None,
             "retriever_training": self.source.training.to_dict() if self.source and self.source.training else None,
+            "shards": self.shards,
             "measured": self.measured,
             "health": self.health.to_dict() if self.health else None,
             "seed": self.run.seed,

@@ -194,16 +194,9 @@ class Jobs:
     def _backup(self, job: Job) -> str:
         """Copy the database as it is at one moment, and the run directory's current version, into one folder."""
         name = f"{self.world.now()}-{job.id[:6]}"
-        folder, version = self._folder("backups", name), str(self.engine.view.recommender.version)
-        self.world.make_folder(folder)
-        try:
-            assert isinstance(self.engine.database, Database)  # jobs run where the writing is done
-            self.engine.database.backup(folder / backups.DATABASE)
-            backups.copy_version(self.engine.run, folder / "run", version, world=self.world)
-            backups.seal(folder, world=self.world)
-        except BaseException:
-            self.world.remove_folder(folder)
-            raise
+        version = str(self.engine.view.recommender.version)
+        assert isinstance(self.engine.database, Database)  # jobs run where the writing is done
+        backups.take(self.engine.database, self.engine.run, version, self._folder("backups", name))
         return f"{name}: the database, and version {version}"
 
     def _update(self, job: Job) -> str:

@@ -6,10 +6,24 @@ from pathlib import Path
 
 from bowerbird.core import BundleError, RealWorld, World
 from bowerbird.store import bundles, histories
+from bowerbird.store.database import Database
 
 SUMS = "sums.json"
 DATABASE = "bowerbird.db"
 POINTER = f"run/{bundles.POINTER}"
+
+
+def take(database: Database, run: Path, version: str, folder: Path) -> None:
+    """Copy the database as it is at one moment, and one version of a run, into a new folder: whole or not at all."""
+    world = database.world
+    world.make_folder(folder)
+    try:
+        database.backup(folder / DATABASE)
+        copy_version(run, folder / "run", version, world=world)
+        seal(folder, world=world)
+    except BaseException:
+        world.remove_folder(folder)
+        raise
 
 
 def seal(folder: Path, *, world: World | None = None) -> None:

@@ -5,6 +5,7 @@ A run directory holds numbered versions and one pointer:
     RUN/bundles/000001/{manifest.json, weights.safetensors, *.parquet}, and optimiser.safetensors of what was trained
     RUN/histories/000001/{histories.parquet, histories.sha256}, see `store.histories`
     RUN/current
+    RUN/retired, where versions were taken away for good
     RUN/lock
 
 A version is written beside its place and renamed into it; the pointer follows. A reader sees the old version or the
@@ -19,7 +20,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,12 +38,13 @@ KEEP = 3  # versions: the one that was served before, and the newest; others are
 WAIT_S = 60.0  # for another process that publishes
 PAUSE_S = 0.05
 MANIFEST, WEIGHTS, OPTIMISER = "manifest.json", "weights.safetensors", "optimiser.safetensors"
-POINTER, LOCK = "current", "lock"
+POINTER, LOCK, RETIRED = "current", "lock", "retired"
 TABLE = re.compile(r"[a-z0-9_]{1,64}\.parquet")  # no other files are read, and none elsewhere
 SHAPE: dict[str, tuple[type, ...]] = {  # what a manifest says in which type, where it says it
     "format": (int,), "files": (dict,), "created": (int,), "seed": (int,), "log_offset": (int,), "events": (list,),
     "config": (dict,), "schema": (dict,), "model": (str,), "origin": (str,), "parent": (str, type(None)),
     "measured": (dict, type(None)), "training": (dict, type(None)), "versions": (dict, type(None)),
+    "shards": (dict, type(None)),
 }  # fmt: skip
 
 
@@ -92,9 +94,15 @@ def publish(
 ) -> str:
     """Write a new version and make it the current one; return its name. Whole or not at all, and inside `locked`.
 
-    `moments` are those of the optimiser: with them, training goes on.
+    `moments` are those of the optimiser: with them, training goes on. Raises `BundleError` for what was learnt from a
+    version that is retired by now.
     """
     world = world or RealWorld()
+    if manifest.get("parent") in retired(run, world=world):
+        raise BundleError(
+            f"{run}: version {manifest['parent']}, from which this one was learnt, was retired meanwhile: it knew "
+            "somebody who is erased. Load the current version and learn again."
+        )
     folder = run / "bundles"
     world.make_folder(folder)
     there, version = versions(run, world=world), next_version(run, world=world)
@@ -132,7 +140,32 @@ def versions(run: Path, *, world: World | None = None) -> list[str]:
 
 def next_version(run: Path, *, world: World | None = None) -> str:
     """Return the name that `publish` gives the next version; it stays so inside `locked`."""
-    return f"{max(map(int, versions(run, world=world)), default=0) + 1:06d}"
+    there = (*versions(run, world=world), *retired(run, world=world))
+    return f"{max(map(int, there), default=0) + 1:06d}"
+
+
+def retired(run: Path, *, world: World | None = None) -> list[str]:
+    """Return the versions that were taken away for good; their names are not used again."""
+    world = world or RealWorld()
+    return world.read(run / RETIRED).decode().split() if RETIRED in world.names(run) else []
+
+
+def retire(run: Path, names: Sequence[str], *, world: World | None = None) -> None:
+    """Take versions away for good, inside `locked`: nothing that was learnt from them is published any more.
+
+    Raises `BundleError` for the current one, and where one cannot be removed.
+    """
+    world = world or RealWorld()
+    if current(run, world=world) in names:
+        raise BundleError(f"{run}: version {current(run, world=world)} is the current one. Publish another one first.")
+    if set(names) - set(retired(run, world=world)):
+        scratch = run / f".{RETIRED}.part"
+        world.write(scratch, "\n".join(sorted({*retired(run, world=world), *names})).encode())
+        world.replace(scratch, run / RETIRED)
+    for name in names:
+        world.remove_folder(run / "bundles" / name)
+    if left := sorted(set(names) & set(versions(run, world=world))):
+        raise BundleError(f"{run / 'bundles' / left[0]} cannot be removed. Remove it by hand, and erase again.")
 
 
 def current(run: Path, *, world: World | None = None) -> str:

@@ -26,6 +26,7 @@ from bowerbird.core import BowerbirdError, RealWorld, World
 T = TypeVar("T")
 
 FILE, LOCK = "bowerbird.db", "lock"
+SCRUBS, SCRUB_PAUSE_S = 100, 0.05  # tries to empty the WAL, which whoever reads just then keeps full
 BATCH, BATCH_S = 500, 0.005  # pieces of work in one commit, and seconds spent on running them; then those who wait come
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second: no room for a longer -shm
 STORAGE = (  # what is wrong with the disk or the file, not with a piece of work
@@ -206,6 +207,20 @@ class Database:
         finally:
             self.world.remove_folder(scratch)
 
+    def scrub(self) -> None:
+        """Rewrite the file without what was deleted, and empty the WAL: the bytes are gone when this returns.
+
+        Writes wait meanwhile, a second or two for a million events. Raises `DiskFull` where there is no room for a
+        second copy of the file, and `DatabaseError` where somebody keeps on reading what is to go.
+        """
+        try:
+            self.between(self._scrub)
+        except sqlite3.Error as error:
+            full = _code(error) in FULL
+            mend = "Make room for a second copy of it, and erase again." if full else "Erase again."
+            kind: type[BowerbirdError] = DiskFull if full else DatabaseError
+            raise kind(f"{self.folder / FILE} cannot be rewritten: {error}. {mend}") from error
+
     def close(self) -> None:
         """Commit what waits, then let go of the file and of the directory."""
         with self._turn:
@@ -220,6 +235,19 @@ class Database:
         self._let_go()
 
     # ── on the committing thread ──────────────────────────────────────────────────────────────────────────────────
+
+    def _scrub(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA temp_store = FILE")  # a copy of the whole file is no matter for memory
+        try:
+            connection.execute("VACUUM")
+        finally:
+            connection.execute("PRAGMA temp_store = MEMORY")
+        for _ in range(SCRUBS):
+            if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                return
+            self.world.sleep(SCRUB_PAUSE_S)
+        raise DatabaseError(f"{self.folder / FILE}: somebody keeps reading an older state of it. Erase again.")
 
     def _work(self) -> None:
         while self._something_waits():
@@ -290,10 +318,13 @@ class Database:
                 piece.future.set_exception(piece.error or kind(why))
 
 
-def read_only(folder: Path, *, world: World | None = None) -> sqlite3.Connection:
-    """Return a connection that can only read, for processes beside the holder too; raises `DatabaseError`."""
+def read_only(folder: Path, *, still: bool = False, world: World | None = None) -> sqlite3.Connection:
+    """Return a connection that can only read, for processes beside the holder too; raises `DatabaseError`.
+
+    Of a file that nobody writes, such as a backup, `still` makes no -wal and no -shm.
+    """
     try:
-        connection = (world or RealWorld()).connect(_address(folder, "ro"))
+        connection = (world or RealWorld()).connect(_address(folder, "ro") + ("&immutable=1" if still else ""))
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA schema_version")  # the first look at the file
     except sqlite3.Error as error:

@@ -144,7 +144,7 @@ class SqliteLog:
         values: list[str | int] = [start]
         for name, value in (("user_id", user_id), ("item_id", item_id)):
             if value is not None:
-                where, values = f"{where} AND {name} IN (?, ?)", [*values, *_spellings(value)]
+                where, values = f"{where} AND {name} IN (?, ?)", [*values, *spellings(value)]
         if event is not None:
             where, values = f"{where} AND event = ?", [*values, event]
         return self._found(where, values, limit)
@@ -163,7 +163,7 @@ class SqliteLog:
 
         The bytes leave the file with the next checkpoint: after some thousand writes, or when the database closes.
         """
-        both = _spellings(user_id)
+        both = spellings(user_id)
         return self._database.write(lambda connection: connection.execute(_ERASE, both).rowcount).result()
 
     def _found(self, where: str, values: Sequence[Any], limit: int) -> list[tuple[int, LogEvent]]:
@@ -260,7 +260,7 @@ def _type(values: Sequence[Any]) -> Any:
     return pl.String if str in kinds else pl.Int64 if kinds else pl.Null
 
 
-def _spellings(given: str | int) -> tuple[str | int, str | int]:
+def spellings(given: str | int) -> tuple[str | int, str | int]:
     """Return an id as an integer and as a text, where it is one that spells the other; else the id twice."""
     if isinstance(given, int):
         return given, str(given)
