@@ -9,7 +9,7 @@ import polars as pl
 
 import bowerbird as bb
 from bowerbird.recommender import Recommender, load
-from bowerbird.store import backups, exports
+from bowerbird.store import backups
 from bowerbird.store.catalogue import Catalogue
 from bowerbird.store.database import Database
 from bowerbird.store.events import SqliteLog
@@ -66,7 +66,6 @@ def versions(run: Path, model: str = "itemknn", **settings: object) -> Recommend
     (run / "state").mkdir()
     (run / "state" / "loop.safetensors").write_bytes(b"left by " + WHO.encode())
     rec.recommend_all(k=3, out=run / "lists.parquet")
-    exports.note(run, "lists", (run / "lists.parquet").resolve(), version=rec.version)
     return rec
 
 

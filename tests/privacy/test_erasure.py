@@ -31,6 +31,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(planted: Path, tmp_path: Path) -> Place:
     run = copytree(planted, tmp_path / "run")
+    exports.note(run, "lists", run / "lists.parquet")
     return Place(run, run / "server")
 
 

@@ -234,11 +234,10 @@ def _backups(place: Place, begun: Begun) -> list[dict[str, Any]]:
         for one in old
         if backups.SUMS in world.names(place.data / "backups" / one)
     ]
-    version, name = bundles.current(place.run, world=world), f"{world.now()}-{begun.id[:6]}"
+    version, name = bundles.current(place.run, world=world), f"{world.now()}-{world.token()[:6]}"
     folder = place.data / "backups" / name
     database = place.database or Database(place.data, world=world)
     try:
-        world.remove_folder(folder)  # of a stop in between
         backups.take(database, place.run, version, folder)
     finally:
         if place.database is None:
@@ -309,7 +308,7 @@ def _rows_in(path: Path, person: Person, world: World) -> int:
 
 
 def _backups_of(place: Place, person: Person) -> list[str]:
-    """Return the backups that hold a person, or cannot be read."""
+    """Return the backups that hold a person, are not whole, or cannot be read."""
     world, found = place.world, []
     for name in world.names(place.data / "backups"):
         folder = place.data / "backups" / name
@@ -318,9 +317,8 @@ def _backups_of(place: Place, person: Person) -> list[str]:
                 mine = erasing.find(connection, person.user_id)
                 rows = erasing.count(connection, Person(person.user_id, mine.stretches or person.stretches))
             run = folder / "run"
-            held = any(rows.values()) or any(
-                _knew(run, one, person, world) for one in bundles.versions(run, world=world)
-            )
+            whole = backups.SUMS in world.names(folder)
+            held = not whole or any(rows.values()) or bool(_known_by(run, person, world))
         except (OSError, BundleError):
             held = True
         if held:
