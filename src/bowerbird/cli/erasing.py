@@ -44,16 +44,6 @@ def run_erase(user_id: str, run: Path, data_dir: Path | None, *, certify: bool, 
     return FOUND if hits else ERASED
 
 
-def run_resume(run: Path, erasure_id: str) -> None:
-    """Do the part of an erasure that trains: what a running server asks of a process of its own."""
-    from bowerbird.privacy.erasure import do
-
-    begun = next((one for one in erasures.going_on(run) if one.id == erasure_id), None)
-    if begun is None:
-        raise RequestError(f"{run}: no erasure {erasure_id} goes on.")
-    show_json(do(Place(run, run / "server"), begun, "models").steps["models"])
-
-
 def _short(certificate: dict[str, Any]) -> dict[str, Any]:
     return {name: certificate[name] for name in ("id", "database", "models", "left")}
 

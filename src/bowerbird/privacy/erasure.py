@@ -119,6 +119,13 @@ def do(place: Place, begun: Begun, step: str) -> Begun:
     return erasures.note(place.run, newest, step, result, world=place.world)
 
 
+def train(run: str, data: str, erasure_id: str) -> None:
+    """Do the step of an erasure that trains: what a running server asks of a process of its own."""
+    place = Place(Path(run), Path(data))
+    [begun] = [one for one in erasures.going_on(place.run) if one.id == erasure_id]
+    do(place, begun, "models")
+
+
 def certify(place: Place, begun: Begun) -> dict[str, Any]:
     """Look whether anything is left, and put the certificate in the place of the erasure."""
     world, run, steps = place.world, place.run, begun.steps

@@ -15,9 +15,13 @@ the beginning on what is left, which is exact by definition.
 Shapes: U users, I items, E events.
 """
 
+import secrets
 import time
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass, replace
+from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,9 +30,12 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from bowerbird.core import DataError, RequestError, numpy_stream
+from bowerbird.core.ids import Ids
 from bowerbird.data import Interactions
 from bowerbird.models.baselines.ease import EASE
+from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
 from bowerbird.nn.graph import pair_matrix
+from bowerbird.pipeline import Ladder, Pipeline
 from bowerbird.privacy.shards import retrained
 from bowerbird.recommender import Recommender
 
@@ -101,6 +108,38 @@ def without(past: Interactions, names: Collection[str], keep: Collection[str] = 
     users, items = np.flatnonzero(~gone), np.flatnonzero(~lonely)
     orders = np.concatenate([users, np.flatnonzero(gone)]), np.concatenate([items, np.flatnonzero(lonely)])
     return left.reorder_ids(*orders).head_ids(len(users), len(items)), items
+
+
+def silenced(rec: Recommender, names: Collection[str]) -> Recommender:
+    """Return `rec` with some users nameless and without a past: what answers until a model without them is there.
+
+    What the model learnt of them stays in it; whoever asks by these names is a stranger.
+    """
+    gone = rec.user_ids.values.cast(pl.String).is_in(list(names))
+    if not gone.any():
+        return rec
+    other, taken = copy(rec), set(rec.user_ids.values.to_list())
+    rows = np.flatnonzero(gone.to_numpy()).tolist()
+    if rec.user_ids.is_integer:
+        free: list[Any] = list(islice((one for one in count(-(2**63) + 1) if one not in taken), len(rows)))
+    else:
+        free = [secrets.token_hex(16) for _ in rows]
+    ids = rec.user_ids.values.scatter(rows, free) if len(rows) else rec.user_ids.values
+    other.past = replace(rec.past.rows(~gone.to_numpy()[rec.past.user]), user_ids=Ids(ids))
+    for name in ("_people", "health"):
+        other.__dict__.pop(name, None)
+    other.popularity = Popularity(PopularityConfig(), rec.schema).to(rec.device)
+    other.popularity.fit(other.past, numpy_stream(rec.run.seed, "popularity"))
+    other.ladder = Ladder({"model": rec.model, "popularity": other.popularity})
+    other.pipeline = Pipeline(
+        other.ladder, other.past.n_items, [kind.hides for kind in other.past.events], policy=rec.pipeline.policy,
+        world=rec.pipeline.world,
+    )  # fmt: skip
+    if rec.source is not None:
+        other.source = silenced(rec.source, names)
+    if rec.stage is not None:
+        other.take(rec.stage)
+    return other
 
 
 def reversed_weights(model: EASE, past: Interactions, users: np.ndarray) -> tuple[Tensor, float]:

@@ -65,7 +65,7 @@ def create_app(
     )
     app.state.engine, app.state.access = engine, Access(engine.keys, world=engine.world, always=any_host)
     app.state.workers = workers or Workers(engine)
-    app.state.jobs = Jobs(engine, update_every=update_every)
+    app.state.jobs = Jobs(engine, workers=app.state.workers, update_every=update_every)
     problems.install(app)
     for part in (recommendations, events, catalogue, control):
         app.include_router(part.router)

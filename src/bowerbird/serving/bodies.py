@@ -406,6 +406,12 @@ class JobAsked(Strict):
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = None
 
 
+class ErasureAsked(Strict):
+    """A person to be erased."""
+
+    user_id: Id
+
+
 class KeyAsked(Strict):
     """A key to be made."""
 

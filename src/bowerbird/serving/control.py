@@ -8,14 +8,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 
 from bowerbird.core import UnknownItemError
+from bowerbird.privacy.erasure import STEPS
 from bowerbird.serving.access import GuardedRoute, guarded
-from bowerbird.serving.bodies import ExperimentAsked, JobAsked, KeyAsked, Name
+from bowerbird.serving.bodies import ErasureAsked, ExperimentAsked, JobAsked, KeyAsked, Name
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.experiments import WrongPart, shown
 from bowerbird.serving.jobs import Job, Jobs
 from bowerbird.serving.once import once
 from bowerbird.serving.problems import described
-from bowerbird.store import bundles
+from bowerbird.store import bundles, erasures
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute, responses=described(400, 401, 403, 404, 409, 422))
 Version = Annotated[str, Path(pattern="^[0-9]{6}$")]
@@ -154,6 +155,26 @@ def file(request: Request, job_id: str) -> FileResponse:
     return FileResponse(request.app.state.jobs.file(job_id))
 
 
+@router.post("/erasures", tags=["privacy"], dependencies=guarded("privacy"), status_code=202)
+def erase(request: Request, asked: ErasureAsked) -> JSONResponse:
+    """Erase a person: out of serving and out of the log before this is answered, and then out of all else."""
+    erasure_id = request.app.state.jobs.erase(asked.user_id)
+    return JSONResponse(_erasure(request, erasure_id), 202, {"Location": f"/v1/erasures/{erasure_id}"})
+
+
+@router.get("/erasures", tags=["privacy"], dependencies=guarded("privacy"))
+def erasures_of(request: Request) -> dict[str, Any]:
+    """Return the erasures, the newest first: what is done of those that go on, and certificates."""
+    engine = _engine(request)
+    return {"erasures": [_told(one) for one in erasures.all_of(engine.run, world=engine.world)]}
+
+
+@router.get("/erasures/{erasure_id}", tags=["privacy"], dependencies=guarded("privacy"))
+def erasure(request: Request, erasure_id: str) -> dict[str, Any]:
+    """Return one erasure; a certificate comes with its key as long as the server runs that made it."""
+    return _erasure(request, erasure_id)
+
+
 @router.get("/keys", tags=["keys"], dependencies=guarded("admin"))
 def keys(request: Request) -> dict[str, Any]:
     """Return the keys, without their secrets."""
@@ -180,6 +201,21 @@ def revoke(request: Request, key_id: str) -> Response:
 def status(request: Request) -> JSONResponse:
     """Return what the server holds and how far it is."""
     return JSONResponse(_engine(request).status() | {"workers": request.app.state.workers.ready})
+
+
+def _erasure(request: Request, erasure_id: str) -> dict[str, Any]:
+    engine = _engine(request)
+    found = _told(erasures.get(engine.run, erasure_id, world=engine.world))
+    key = request.app.state.jobs.keys.get(erasure_id)
+    return found if key is None else found | {"key": key}
+
+
+def _told(written: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of an erasure: of one that goes on, which steps are done."""
+    if written["state"] == "done":
+        return written
+    names = ("state", "id", "user_id", "asked", "deadline")
+    return {name: written[name] for name in names} | {"steps": {step: step in written["steps"] for step in STEPS}}
 
 
 def _shown(key: Any) -> dict[str, Any]:

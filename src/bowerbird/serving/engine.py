@@ -8,11 +8,12 @@ import json
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.rerank import seconds
 from bowerbird.pipeline.scenario import Scenario, shipped
 from bowerbird.pipeline.sources import Scorer, best, of_board
+from bowerbird.privacy.unlearning import silenced
 from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
@@ -48,7 +50,7 @@ from bowerbird.serving.exploring import Exploring
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.questions import allowed_of, asked_of, body_of, causes_of, explain, known_rows, slate_of
 from bowerbird.serving.view import HALF_LIFE_S, NEVER, PUBLISHED, Tally, View, item_table
-from bowerbird.store import bundles
+from bowerbird.store import bundles, erasures
 from bowerbird.store.answers import Answers
 from bowerbird.store.catalogue import Catalogue, Kind, Row, Stored
 from bowerbird.store.database import Database, DatabaseBroken, Overloaded
@@ -110,6 +112,9 @@ class Engine:
         self._previous: str | None = None
         self._before: View | None = None  # what was in use before
         self._stopping = threading.Event()
+        going_on = erasures.going_on(run, world=self.world)
+        self._erased = frozenset(chain.from_iterable(one.person.names for one in going_on))  # users who are nobody now
+        rec = silenced(rec, self._erased)
         self.view = self._made(rec, self._people(rec.log_offset))
         self._catch_up(self.view, self.log.end)
         self._shape_boards()
@@ -539,7 +544,7 @@ class Engine:
             old, view = self.view, self._kept(version)
             if view is None:
                 self._before = None  # with the one that is made, two versions are held and no more
-                rec = load(self.run, version=version, world=self.world)
+                rec = silenced(load(self.run, version=version, world=self.world), self._erased)
                 view = self._made(rec, self._people(rec.log_offset))
                 self._prove(view)
             self._catch_up(view, self.log.end)  # most of it, while events go on being committed
@@ -554,6 +559,24 @@ class Engine:
             self._before = old
         self.metrics.swap("taken")
         LOG.info("version %s is in use", version)
+
+    def forget(self, names: Collection[str]) -> None:
+        """Let users of these names, and no others, be nobody from the next answer on; memory is made anew from the log.
+
+        The names are those of whoever is being erased, until no version knows them.
+        """
+        with self._changing:
+            self.look()
+            self._erased, self._before, self._previous = frozenset(names), None, None
+            self._slates.clear()  # those that are on the disk are found there
+            self._undone.clear()
+            self.exploring = Exploring(self.log, self.world)  # it is taught again, from what is left
+            old = self.view
+            rec = silenced(old.recommender, self._erased)
+            view = self._made(rec, self._people(rec.log_offset), old=old)
+            self._catch_up(view, self.log.end)
+            view = self._with_boards(view)
+            self._replace(view, lambda: self._catch_up(view, self.log.end))
 
     def _kept(self, version: str) -> View | None:
         """Return the view that was in use before this one, where it is of that version: going back loads nothing."""

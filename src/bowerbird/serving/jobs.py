@@ -13,7 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +22,11 @@ import polars as pl
 from pydantic import BaseModel
 
 from bowerbird.core import RequestError, UnknownItemError
+from bowerbird.privacy.erasure import STEPS, Place, begin, certify, do
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.intake import Rejected, json_lines, put_rows, sensible, take_in
-from bowerbird.store import backups
+from bowerbird.serving.workers import Workers
+from bowerbird.store import backups, erasures, exports
 from bowerbird.store.catalogue import Kind
 from bowerbird.store.database import Database
 from bowerbird.store.feedback import feedback, in_parts
@@ -33,6 +35,7 @@ LOG = logging.getLogger("bowerbird.jobs")
 AT_ONCE = 1000  # rows of one step of a job
 FEEDBACK = ("feedback", "orphans")
 KIND_OF: dict[str, Kind] = {"items": "item", "users": "user"}
+TRAIN = "import sys; from bowerbird.privacy.erasure import train; train(*sys.argv[1:])"
 NICE = 10  # how much the trainer gives way to requests
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
@@ -57,14 +60,19 @@ class Cancelled(Exception):
 class Jobs:
     """The jobs of one server; every `update_every` seconds, unless that is 0, one that learns from what is new."""
 
-    def __init__(self, engine: Engine, *, update_every: float = 0.0) -> None:
+    def __init__(self, engine: Engine, *, workers: Workers | None = None, update_every: float = 0.0) -> None:
         self.engine, self.world, self.update_every = engine, engine.world, update_every
+        self.workers = workers or Workers(engine)
+        self.keys: dict[str, str] = {}  # of certificates: they are given out while this server runs, and kept nowhere
+        self._erasing = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._cancelled: set[str] = set()
         self._waiting: queue.Queue[str | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
         self._stopping = threading.Event()
+        for begun in erasures.going_on(engine.run, world=self.world):  # a stop came in between
+            self.erase(begun.user_id)
         if update_every:
             threading.Thread(target=self._remind, name="updates", daemon=True).start()
 
@@ -110,11 +118,13 @@ class Jobs:
         return job
 
     def file(self, job_id: str) -> Path:
-        """Return where the file of an export lies; raises `RequestError` where there is none."""
+        """Return where the file of an export lies, and note that it was fetched; raises `RequestError` without one."""
         job = self.get(job_id)
         if job.kind != "export" or job.state != "done" or job.file is None:
             raise RequestError(f"job {job_id} has no file: it is {job.kind}, {job.state}.")
-        return self._folder("exports", job.file)
+        path = self._folder("exports", job.file)
+        exports.note(self.engine.data, "download", path, world=self.world)
+        return path
 
     def _remind(self) -> None:
         while not self._stopping.wait(self.update_every):
@@ -202,7 +212,52 @@ class Jobs:
     def _update(self, job: Job) -> str:
         """Let a process of its own learn from the log, giving way to requests; the keeper takes what it publishes."""
         asked = ["update", str(self.engine.run), "--data-dir", str(self.engine.data), "--json"]
-        command = ["nice", "-n", str(NICE), sys.executable, "-m", "bowerbird", *asked]
+        return self._beside(job, ["-m", "bowerbird", *asked], fine=(0, 3, 4))
+
+    def _erase(self, job: Job) -> str:
+        """Do what is left of an erasure: a process of its own trains, and its version is taken into use."""
+        place, erasure_id = self.place, str(job.file)
+        self._beside(job, ["-c", TRAIN, str(place.run), str(place.data), erasure_id])
+        self.engine.tend()
+        self.workers.tell("tend")
+        [begun] = [one for one in erasures.going_on(place.run, world=self.world) if one.id == erasure_id]
+        for step in ("database", *STEPS[2:]):  # the first once more: of what came meanwhile
+            begun = do(place, begun, step)
+        certificate = certify(place, begun)
+        self.keys[erasure_id] = certificate["key"]
+        self.forget()
+        hits = len(certificate["search"].get("hits", ()))
+        return f"certificate {erasure_id}" + (f"; the id is still found in {hits} files" if hits else "")
+
+    def erase(self, user_id: str | int) -> str:
+        """Let a person be nobody at once, and have the rest of the erasure done; return its id.
+
+        One that goes on is not begun again. Raises as `privacy.erasure.begin`.
+        """
+        with self._erasing:
+            begun = begin(self.place, user_id)
+            if not any(one.file == begun.id and one.state in ("waiting", "running") for one in self.all()):
+                begun = do(self.place, begun, "database")
+                self.forget()
+                self.start("erase", file=begun.id)
+        return begun.id
+
+    def forget(self) -> None:
+        """Let the engine and its workers take whoever is being erased for nobody."""
+        going_on = erasures.going_on(self.engine.run, world=self.world)
+        names = sorted({name for one in going_on for name in one.person.names})
+        self.engine.forget(names)
+        self.workers.tell("forget", names=names)
+
+    @property
+    def place(self) -> Place:
+        """Where people are erased."""
+        assert isinstance(self.engine.database, Database)  # jobs run where the writing is done
+        return Place(self.engine.run, self.engine.data, self.engine.database, self.world)
+
+    def _beside(self, job: Job, words: Sequence[str], fine: Collection[int] = (0,)) -> str:
+        """Return the last line of what a Python of its own prints, which gives way to requests."""
+        command = ["nice", "-n", str(NICE), sys.executable, *words]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while True:
             try:
@@ -213,6 +268,6 @@ class Jobs:
                     process.terminate()
                     process.communicate()
                     raise Cancelled from None
-        if process.returncode not in (0, 3, 4):
-            raise RequestError(f"the update failed: {err.strip().splitlines()[-1] if err.strip() else out}")
+        if process.returncode not in fine:
+            raise RequestError(f"the {job.kind} failed: {err.strip().splitlines()[-1] if err.strip() else out}")
         return out.strip().splitlines()[-1] if out.strip() else ""

@@ -236,6 +236,9 @@ def work(questions: BinaryIO, answers: BinaryIO) -> None:
         elif asked["do"] == "undo":
             engine.undo(asked["offset"], LogEvent(**asked["event"]))
             answer(as_json({"n": asked["n"]}))
+        elif asked["do"] == "forget":
+            engine.forget(asked["names"])
+            answer(as_json({"n": asked["n"]}))
         else:  # it may take seconds, in which slates go on
             threading.Thread(target=tend, args=(asked["n"],), daemon=True).start()
 
