@@ -469,3 +469,46 @@ def test_a_commit_opens_no_file(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         database.write(put("more")).result(WAIT_S)
+
+
+# ── scrubbing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_scrub_leaves_no_page_of_what_was_deleted_while_the_database_is_open(tmp_path: Path) -> None:
+    with closing(Database(tmp_path)) as database:
+        database.write(lambda connection: connection.execute("CREATE TABLE t (x)")).result()
+        rows = [(f"secret {n}" * 200,) for n in range(200)]
+        database.write(lambda connection: connection.executemany("INSERT INTO t VALUES (?)", rows)).result()
+        database.write(lambda connection: connection.execute("DELETE FROM t")).result()
+        held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        database.scrub()
+        left = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        assert b"secret" in held
+        assert b"secret" not in left
+        assert (tmp_path / "bowerbird.db-wal").stat().st_size == 0
+        database.write(lambda connection: connection.execute("INSERT INTO t VALUES (1)")).result()  # it goes on
+
+
+def test_a_scrub_that_somebody_reads_through_is_told(tmp_path: Path) -> None:
+    class Hasty(RealWorld):
+        def sleep(self, seconds: float) -> None:
+            pass
+
+    with closing(Database(tmp_path, world=Hasty())) as database, database.reader() as connection:
+        database._connection.execute("PRAGMA busy_timeout = 0")
+        database.write(lambda writer: writer.execute("CREATE TABLE t (x)")).result()
+        connection.execute("BEGIN")
+        connection.execute("SELECT * FROM sqlite_master").fetchone()
+        with pytest.raises(DatabaseError, match=r"keeps reading an older state.*Erase again"):
+            database.scrub()
+        connection.execute("COMMIT")
+        database.scrub()
+
+
+def test_a_scrub_without_room_is_told(tmp_path: Path) -> None:
+    stage = Stage()
+    with closing(Database(tmp_path, world=stage.on())) as database:
+        stage.errors["VACUUM"] = [sqlite3.SQLITE_FULL]
+        with pytest.raises(DiskFull, match=r"cannot be rewritten.*Make room"):
+            database.scrub()
+        database.scrub()
