@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from shop import NOW, Start, client_of, ids, taste
+from shop import NOW, Clock, Start, client_of, event, ids, taste
 
 from bowerbird.privacy import erasure
 from bowerbird.recommender import Recommender
@@ -126,6 +126,28 @@ def test_the_same_person_is_erased_once_at_a_time(client: TestClient, monkeypatc
     assert places[0] == places[1]
     assert [one.kind for one in jobs.all()] == ["erase"]
     monkeypatch.setattr(jobs._waiting, "put", waiting)
+
+
+def test_whoever_answers_beside_forgets_too(
+    start: Start, run: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(Jobs, "start", lambda *_, **__: None)
+    leader = start(None, run=run)
+    beside = start(None, run=run, follow=True)
+    question = {"user_id": WHO, "k": 5}
+    leader.take([event(1, "i1", user_id=WHO)]).result()
+    assert ids(beside.answered(question, "r1")[0]) != ids(beside.answered({"user_id": "x", "k": 5}, "r2")[0])
+    jobs = Jobs(leader)
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(jobs.workers, "tell", lambda do, **what: told.append({"do": do, **what}))
+    jobs.erase(WHO)
+    assert told == [{"do": "forget", "names": [WHO]}]
+    beside.forget(told[0]["names"])
+    assert ids(beside.answered(question, "r3")[0]) == ids(beside.answered({"user_id": "x", "k": 5}, "r4")[0])
+    assert beside.view.people.deeds(f"u{WHO}") == []
+    late = start(None, run=run, follow=True)  # a worker that is started while it goes on
+    assert late.view.recommender.user_ids.row(WHO) == -1
+    jobs.close()
 
 
 def test_what_cannot_be_trained_beside_is_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
