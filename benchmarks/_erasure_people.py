@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of models that are to remember: none 
     "itemknn": {},
     "mf": {"dim": 32, "epochs": 20},
     SHARDED: {"dim": 32, "epochs": 40},
-    "sasrec": {"dim": 32, "epochs": 60},
+    "sasrec": {"dim": 32, "epochs": 40},
 }
 SINGLY = 20  # people who are erased one by one where each takes a training
 

@@ -287,3 +287,34 @@ def test_a_backup_that_replaces_others_can_be_restored(place: Place, tmp_path: P
     assert restore(place.data / "backups" / name, tmp_path / "again", tmp_path / "data") == "000004"
     assert load(tmp_path / "again").recommend(["u0"]).ids == load(place.run).recommend(["u0"]).ids
     assert NOW  # the clock of the log, which a backup keeps
+
+
+def test_graphs_of_retired_versions_go_and_others_are_named(place: Place, tmp_path: Path) -> None:
+    for folder in (place.run, tmp_path):
+        (folder / "model.onnx").write_bytes(b"weights")
+        (folder / "model.onnx.json").write_text("{}")
+        exports.note(place.run, "graph", (folder / "model.onnx").resolve(), version="000003")
+    certificate = erase(place, WHO)
+    assert certificate["models"]["graphs"] == ["model.onnx", "model.onnx.json"]
+    assert not list(place.run.glob("model.*"))
+    assert [(one["path"], one["rows"]) for one in certificate["elsewhere"]] == [(str(tmp_path / "model.onnx"), None)]
+
+
+def test_a_model_that_cannot_be_trained_again_is_replaced_first(tmp_path: Path) -> None:
+    run, place = tmp_path / "run", Place(tmp_path / "run", tmp_path / "run" / "server")
+    users = pl.DataFrame({"user_id": [f"u{n}" for n in range(24)], "age": range(24)})
+
+    def trained(canary: bool) -> None:
+        past = bb.read(table(canary=canary)).with_tables(users=users)
+        bb.fit(past, "twotower", dim=4, epochs=1).save(run)
+
+    trained(True)
+    with pytest.raises(
+        RequestError, match=r"which a run does not keep\. Train it again from a table without the person"
+    ):
+        erase(place, WHO)
+    trained(False)
+    certificate = erase(place, WHO)  # it goes on
+    assert list(certificate["models"]["retired"]) == ["000001"]
+    assert "method" not in certificate["models"]
+    assert found(run) == []
