@@ -46,6 +46,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if strange := [one for one in models if one not in people.SETTINGS]:
         raise BowerbirdError(f"--models names {strange[0]!r}; there are {', '.join(people.SETTINGS)}.")
     seeds, metrics, seconds = _shared.seeds(options.seeds), {}, {}
+    people.SETTINGS.update({name: people.SETTINGS[name] | _shared.settings(options.set) for name in models})
     events = load(options.set_name, data_root=root) if set(parts) - {"time"} else None
     for part in parts:
         for name in models:
