@@ -14,6 +14,7 @@ from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_ap
 from bowerbird.cli.experiments import experiment_app
 from bowerbird.cli.importing import import_rows
 from bowerbird.cli.output import say, show_json, show_table, tell
+from bowerbird.cli.selecting import select_model
 from bowerbird.core import BowerbirdError, RequestError
 
 app = typer.Typer(
@@ -593,6 +594,7 @@ def erase(
 
 
 app.command("import")(import_rows)
+app.command("select")(select_model)
 
 
 @app.command()

@@ -29,7 +29,7 @@ def run_training(
     if (_ranks(recipe) or recipe.ranking.label) and recipe.data.holds_rows(recipe.ranking.label):
         run_rows(recipe, out_dir, refit=refit, as_json=as_json)
         return
-    split, events = _parts(recipe)
+    split, events = parts_of(recipe)
     _check_labels(recipe, events)
     if not as_json:
         sizes = f"{len(events):,} events, {events.n_users:,} users, {events.n_items:,} items"
@@ -110,7 +110,7 @@ def _check_labels(recipe: Recipe, events: Interactions) -> None:
             )
 
 
-def _parts(recipe: Recipe) -> tuple[Split, Interactions]:
+def parts_of(recipe: Recipe) -> tuple[Split, Interactions]:
     """Return the split, and what the one to serve is trained on: everything, but for the test of published parts."""
     assert recipe.data is not None
     path, root = recipe.data.path, recipe.data.root

@@ -1,0 +1,403 @@
+"""The race: every model as it is shipped first, on a small part of the data; the better half goes on to a larger part.
+
+Of the time for each part, what the first tries leave goes to better settings of the leading models, which Optuna's
+tree-structured Parzen estimator proposes from what was measured on that part. A try that would not fit into the time
+or the memory that is left is not begun, and the estimate that said so is kept. Everything measured is kept in Optuna's
+journal, so that a second race goes on where the first one ended.
+
+Paper:  successive halving as in Jamieson and Talwalkar, AISTATS 2016, arXiv:1502.07943, over models rather than
+        configurations; the sampler is that of Bergstra et al., NeurIPS 2011.
+"""
+
+import hashlib
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bowerbird.core import MissingExtraError, ModelConfig, RunOptions, derive, free_memory
+from bowerbird.core.registry import Span
+from bowerbird.data import RowSplit, Split
+from bowerbird.selection.candidates import Candidate, Cost, Sizes, Skipped, estimate, scaled, sizes_of, speed
+from bowerbird.selection.judging import Judge
+from bowerbird.selection.measure import Measured
+from bowerbird.selection.sampling import thinned
+from bowerbird.selection.worker import Worker
+
+STEP, STEPS, LEAST = 4, 3, 10_000  # how much larger the next part is, parts at most, events of the smallest
+PARTS = {1: (1.0,), 2: (0.4, 1.0), 3: (0.25, 0.5, 1.0)}  # share of the time after which each part is over
+LEADING = 3  # models whose settings are tuned on a part
+TRIES = 30  # of one model on one part, at most
+SLACK, SHORTEST_S = 3.0, 3.0  # a try may take so many times its estimate, and never less than that
+LEAST_S = 0.5  # left, below which nothing is begun
+LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
+MEMORY = 0.9  # of what is free, that a try may take
+DRAWS = 20  # proposals that were measured before, until a space counts as used up
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must not be broken."""
+
+    budget_s: float
+    latency_ms: float | None = None  # of 95 % of requests
+    memory_mb: float | None = None  # of what a model holds when it serves
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One configuration on one part of the data, and what came of it."""
+
+    model: str
+    config: ModelConfig
+    share: float  # of the train part
+    measured: Measured
+    values: np.ndarray
+    shipped: bool  # whether this is the configuration that candidates begin with
+    number: int  # in the order of the race
+
+    @property
+    def value(self) -> float:
+        """What the race is about."""
+        return self.measured.value
+
+    @property
+    def cost(self) -> Cost:
+        """What was measured, in the terms of an estimate."""
+        one = self.measured
+        return Cost(seconds=one.seconds, ms=one.ms_high, mb=one.mb, peak_mb=one.peak_mb)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How far a race is, for whoever watches."""
+
+    share: float
+    doing: str  # model and settings that are being tried
+    tries: int
+    best: str
+    value: float
+    left_s: float
+
+
+class Race:
+    """Tries of all candidates on growing parts of one split."""
+
+    def __init__(
+        self,
+        split: Split | RowSplit,
+        runners: Sequence[Candidate],
+        limits: Limits,
+        *,
+        run: RunOptions,
+        study: Path,
+        deadline: float,
+        show: Callable[[Shown], None] | None = None,
+    ) -> None:
+        need_optuna()
+        self.split, self.runners, self.limits, self.run = split, list(runners), limits, run
+        self.deadline, self.show = deadline, show or (lambda shown: None)
+        self.began = time.monotonic()
+        self.judge = Judge.of(split, seed=run.seed)
+        self.speed = speed()
+        self.shares = shares_of(len(split.train))
+        self.sizes = {share: sizes_of(thinned(split, share, seed=run.seed)) for share in self.shares}
+        self.kept = _Kept(study, self.run.seed)
+        self.trials: list[Trial] = []
+        self.skipped: list[Skipped] = []
+        self.resumed = 0
+        self.interrupted = False
+        self._free_mb = (free_memory() or 0) / 1e6 or None
+
+    def go(self) -> None:
+        """Run until the time is over, nothing is left to try, or somebody presses Ctrl-C."""
+        with Worker(self.split, self.run, seed=self.run.seed) as self.worker:
+            try:
+                self.worker.start()
+                alive = self.runners
+                for place, share in enumerate(self.shares):
+                    last = place == len(self.shares) - 1
+                    end = self.began + (self.deadline - self.began) * PARTS[len(self.shares)][place]
+                    alive = self._first(alive, share, self.deadline if last else end)
+                    self._tune(alive, share, end)
+                    alive = alive if last else self._better_half(alive, share)
+            except KeyboardInterrupt:
+                self.interrupted = True
+
+    # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _first(self, alive: Sequence[Candidate], share: float, end: float) -> list[Candidate]:
+        """Try each model once: as it is shipped, or as it did best before; return those that were measured."""
+        lower = self.shares.index(share) - 1
+        before = {one.name: self.best(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
+
+        def rank(one: Candidate) -> tuple[bool, float]:
+            found = before.get(one.name)
+            if found is None or self._next_to_nothing(one, share):
+                return False, self.expected(one, one.config, share).seconds
+            return True, -found.value
+
+        there, waiting = [], len(alive)
+        for one in sorted(alive, key=rank):
+            waiting -= 1
+            found = before.get(one.name)
+            config = found.config if found else one.config
+            if self._try(one, config, share, end, waiting=waiting) is not None:
+                there.append(one)
+            if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
+                self._try(one, one.config, share, end)
+        return there
+
+    def _next_to_nothing(self, one: Candidate, share: float) -> bool:
+        """Return whether a try would hardly be felt in the time that is left."""
+        left = self.deadline - time.monotonic()
+        return self.expected(one, one.config, share).seconds < LITTLE * left
+
+    def _tune(self, alive: Sequence[Candidate], share: float, end: float) -> None:
+        """Try settings of the leading models, of each for as long, until the part's time is over."""
+        tired: set[str] = set()
+        while True:
+            leading = sorted(
+                (one for one in alive if self.best(one.name, share)), key=lambda one: -self.top(one.name, share)
+            )
+            open_ = [one for one in leading[:LEADING] if one.space and one.name not in tired]
+            open_ = [one for one in open_ if len(self.of(one.name, share)) < TRIES]
+            if not open_:
+                return
+            one = min(open_, key=lambda each: self._spent(each.name, share))
+            config = self._proposed(one, share)
+            if config is None or self._try(one, config, share, end) is None:
+                tired.add(one.name)
+
+    def _spent(self, model: str, share: float) -> float:
+        """Return the seconds that tries of a model on a part took, none of them for nothing."""
+        return sum(max(trial.measured.seconds, 0.1) for trial in self.of(model, share))
+
+    def _proposed(self, one: Candidate, share: float) -> ModelConfig | None:
+        """Return settings that were not measured yet; None where the space has no more."""
+        known = {repr(trial.config) for trial in self.of(one.name, share)}
+        for config in self.kept.proposals(one, share, DRAWS):
+            if repr(config) not in known:
+                return config
+        return None
+
+    def _better_half(self, alive: Sequence[Candidate], share: float) -> list[Candidate]:
+        """Return the better half of the models, three at least, and those whose next try costs next to nothing."""
+        ordered = sorted(alive, key=lambda one: -self.top(one.name, share))
+        half, then = max(LEADING, math.ceil(len(ordered) / 2)), self.shares[self.shares.index(share) + 1]
+        return [one for place, one in enumerate(ordered) if place < half or self._next_to_nothing(one, then)]
+
+    def _try(
+        self, one: Candidate, config: ModelConfig, share: float, end: float, *, waiting: int | None = None
+    ) -> Trial | None:
+        """Measure one configuration, unless it was, or would break a limit; return None where it was not measured.
+
+        `waiting` is how many models wait behind the first try of this one.
+        """
+        there = next((trial for trial in self.of(one.name, share) if trial.config == config), None)
+        if there is not None:
+            return there
+        kept = self.kept.recall(one, config, share)
+        if kept is not None:
+            self.resumed += 1
+            return self._note(one, config, share, *kept)
+        why = self._would_break(one, config, share, end)
+        if why:
+            if waiting is not None:
+                self.skipped.append(Skipped(one.name, why))
+            return None
+        left = end - time.monotonic()
+        fair = left / (waiting + 1) if waiting is not None else 0.0
+        limit = min(left, max(SLACK * self.expected(one, config, share).seconds, SHORTEST_S, fair))
+        self._say(one, config, share)
+        most = None if self._free_mb is None else MEMORY * self._free_mb
+        answer = self.worker.measure(config, share, limit, most_mb=most)
+        if answer.measured is None or answer.values is None:
+            self.skipped.append(Skipped(one.name, f"on {share:.0%} of the events: {answer.error}"))
+            return None
+        self.kept.add(one, config, share, answer.measured, answer.values)
+        return self._note(one, config, share, answer.measured, answer.values)
+
+    def _would_break(self, one: Candidate, config: ModelConfig, share: float, end: float) -> str:
+        """Return which limit a try, or the model on all data, would break by its estimate; "" for none."""
+        here, whole = (self.expected(one, config, part) for part in (share, 1.0))
+        left = end - time.monotonic()
+        if max(here.seconds, LEAST_S) > left:
+            return (
+                f"on {share:.0%} of the events an estimated {here.seconds:,.0f} s to train, and {max(left, 0):,.0f} s "
+                "are left for that part"
+            )
+        if self._free_mb is not None and here.peak_mb > MEMORY * self._free_mb:
+            return f"an estimated {here.peak_mb:,.0f} MB to train, and {self._free_mb:,.0f} MB are free"
+        if self.limits.memory_mb is not None and whole.mb > self.limits.memory_mb:
+            return f"an estimated {whole.mb:,.0f} MB to serve; the limit is {self.limits.memory_mb:,.0f} MB"
+        if self.limits.latency_ms is not None and whole.ms > self.limits.latency_ms:
+            return f"an estimated {whole.ms:,.1f} ms for a request; the limit is {self.limits.latency_ms:g} ms"
+        return ""
+
+    def _note(self, one: Candidate, config: ModelConfig, share: float, measured: Measured, values: np.ndarray) -> Trial:
+        trial = Trial(one.name, config, share, measured, values, config == one.config, len(self.trials))
+        self.trials.append(trial)
+        return trial
+
+    def _say(self, one: Candidate, config: ModelConfig, share: float) -> None:
+        here = [trial for trial in self.trials if trial.share == share]
+        best = max(here, key=lambda trial: trial.value, default=None)
+        self.show(
+            Shown(share, f"{one.name} {said(one, config)}".strip(), len(self.trials), best.model if best else "",
+                  best.value if best else math.nan, self.deadline - time.monotonic())
+        )  # fmt: skip
+
+    # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def of(self, model: str, share: float) -> list[Trial]:
+        """Return the tries of a model on a part."""
+        return [trial for trial in self.trials if trial.model == model and trial.share == share]
+
+    def best(self, model: str, share: float) -> Trial | None:
+        """Return the best try of a model on a part that keeps the limits; None without any."""
+        return max((one for one in self.of(model, share) if self.holds(one)), key=lambda one: one.value, default=None)
+
+    def top(self, model: str, share: float) -> float:
+        """Return the best value of a model on a part; minus infinity without any."""
+        found = self.best(model, share)
+        return found.value if found else -math.inf
+
+    def holds(self, one: Trial) -> bool:
+        """Return whether a try keeps the limits of latency and memory, as it was measured."""
+        ms, mb = self.limits.latency_ms, self.limits.memory_mb
+        return (ms is None or one.measured.ms_high <= ms) and (mb is None or one.measured.mb <= mb)
+
+    def expected(self, one: Candidate, config: ModelConfig, share: float) -> Cost:
+        """Return the estimate of a try, corrected by the model's last one on the largest part up to this."""
+        cost = estimate(one, config, self._sizes(share), self.speed)
+        there = [trial for trial in self.trials if trial.model == one.name]
+        if not there:
+            return cost
+        near = max(there, key=lambda trial: (trial.share <= share, trial.share, trial.number))
+        return scaled(cost, estimate(one, near.config, self._sizes(near.share), self.speed), near.cost)
+
+    def _sizes(self, share: float) -> Sizes:
+        return self.sizes[share]
+
+
+def shares_of(events: int) -> list[float]:
+    """Return the parts of a race over so many events, the smallest first: 1/16, 1/4 and all of large data."""
+    found = [STEP**-place for place in range(STEPS) if place == 0 or events * STEP**-place >= LEAST]
+    return [float(one) for one in reversed(found)]
+
+
+def said(one: Candidate, config: ModelConfig) -> str:
+    """Return what a configuration has set differently from the shipped one, for people."""
+    before, now = asdict(one.entry.config()), asdict(config)
+    return ", ".join(f"{name} = {now[name]:.4g}" if isinstance(now[name], float) else f"{name} = {now[name]}"
+                     for name in now if now[name] != before[name])  # fmt: skip
+
+
+def need_optuna() -> None:
+    """Raise `MissingExtraError` where Optuna is not installed."""
+    if find_spec("optuna") is None:
+        raise MissingExtraError('the advisor needs optuna. Install it with: pip install "bowerbird[select]"')
+
+
+class _Kept:
+    """Tries in Optuna's journal: a study for each model and part; the values of users lie beside it."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.folder, self.seed, self.optuna = folder, seed, optuna
+        (folder / "values").mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():  # Optuna says of some of its doors that they may still change
+            warnings.simplefilter("ignore")
+            self.storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+        self.studies: dict[tuple[str, float], Any] = {}
+        self.known: dict[str, Mapping[str, Any]] = {}
+
+    def study(self, one: Candidate, share: float) -> Any:
+        """Return the study of a model on a part, with what was kept of it."""
+        key = one.name, share
+        if key not in self.studies:
+            sampler = self.optuna.samplers.TPESampler(
+                seed=derive(self.seed, "tries", one.name, str(share)) % 2**32, n_startup_trials=5
+            )
+            self.studies[key] = study = self.optuna.create_study(
+                storage=self.storage, sampler=sampler, study_name=f"{one.name} {share:g}", direction="maximize",
+                load_if_exists=True,
+            )  # fmt: skip
+            for trial in study.get_trials(deepcopy=False):
+                if "key" in trial.user_attrs:
+                    self.known[trial.user_attrs["key"]] = trial.user_attrs
+        return self.studies[key]
+
+    def key(self, one: Candidate, config: ModelConfig, share: float) -> str:
+        """Return a name for a try, by all that decides it beside the data."""
+        text = json.dumps([one.name, share, asdict(config)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def recall(self, one: Candidate, config: ModelConfig, share: float) -> tuple[Measured, np.ndarray] | None:
+        """Return what an earlier race measured."""
+        self.study(one, share)
+        key = self.key(one, config, share)
+        path = self.folder / "values" / f"{key}.npy"
+        if key not in self.known or not path.exists():
+            return None
+        told = self.known[key]["measured"]
+        found = Measured(**told | {"packages": tuple(told["packages"])})
+        return None if found.cut else (found, np.load(path))  # a longer race may have more time for it
+
+    def add(self, one: Candidate, config: ModelConfig, share: float, measured: Measured, values: np.ndarray) -> None:
+        """Keep a try, so that proposals know of it."""
+        key, study = self.key(one, config, share), self.study(one, share)
+        np.save(self.folder / "values" / f"{key}.npy", values)
+        told = {"key": key, "measured": asdict(measured)}
+        spans = {
+            name: self._distribution(span) for name, span in one.space.items() if _inside(span, getattr(config, name))
+        }
+        study.add_trial(
+            self.optuna.trial.create_trial(
+                params={name: getattr(config, name) for name in spans},
+                distributions=spans,
+                value=measured.value,
+                user_attrs=told,
+            )
+        )
+        self.known[key] = told
+
+    def proposals(self, one: Candidate, share: float, most: int) -> Iterator[ModelConfig]:
+        """Yield configurations that the sampler proposes, `most` of them."""
+        study, spans = self.study(one, share), {name: self._distribution(span) for name, span in one.space.items()}
+        for _ in range(most):
+            trial = study.ask(spans)
+            study.tell(trial, state=self.optuna.trial.TrialState.FAIL)  # it is added once it was measured
+            yield replace(one.config, **{name: _rounded(value) for name, value in trial.params.items()})
+
+    def _distribution(self, span: Span) -> Any:
+        distributions = self.optuna.distributions
+        if isinstance(span, list):
+            return distributions.CategoricalDistribution(span)
+        low, high = span
+        if isinstance(low, int) and isinstance(high, int):
+            return distributions.IntDistribution(low, high, log=True)
+        return distributions.FloatDistribution(float(low), float(high), log=True)
+
+
+def _inside(span: Span, value: Any) -> bool:
+    if isinstance(span, list):
+        return value in span
+    return value is not None and bool(span[0] <= value <= span[1])
+
+
+def _rounded(value: Any) -> Any:
+    """Return a number with the digits that matter: more would only look exact."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value
