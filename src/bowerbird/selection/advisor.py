@@ -152,14 +152,14 @@ def _advised(
 def _share(race: Race) -> float:
     """Return the largest part of the data on which the leader of the part before was measured, and another model."""
     there = [share for share in race.shares if any(trial.share == share for trial in race.trials)]
-    for share, lower in zip(reversed(there), [*reversed(there[:-1]), None], strict=True):
+    for share, lower in zip(reversed(there), [*reversed(there[:-1]), None], strict=False):
         if lower is None:
             return share
         names = {trial.model for trial in race.trials if trial.share == lower}
         leader = max(names, key=lambda name: race.top(name, lower))
         if any(trial.model == leader and trial.share == share for trial in race.trials):
             return share
-    return race.shares[0]
+    return race.shares[-1]
 
 
 def _from_sample(race: Race) -> list[dict[str, Any]]:

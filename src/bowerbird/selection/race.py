@@ -102,6 +102,8 @@ class Race:
         show: Callable[[Shown], None] | None = None,
     ) -> None:
         need_optuna()
+        self.worker = Worker(split, run, seed=run.seed)
+        self.worker.begin()
         self.split, self.runners, self.limits, self.run = split, list(runners), limits, run
         self.deadline, self.show = deadline, show or (lambda shown: None)
         self.began = time.monotonic()
@@ -112,20 +114,22 @@ class Race:
         self.kept = _Kept(study, self.run.seed)
         self.trials: list[Trial] = []
         self.skipped: list[Skipped] = []
+        self.failed: set[str] = set()
         self.resumed = 0
         self.interrupted = False
         self._free_mb = (free_memory() or 0) / 1e6 or None
 
     def go(self) -> None:
         """Run until the time is over, nothing is left to try, or somebody presses Ctrl-C."""
-        with Worker(self.split, self.run, seed=self.run.seed) as self.worker:
+        with self.worker:
             try:
                 self.worker.start()
+                self.began = time.monotonic()
                 alive = self.runners
                 for place, share in enumerate(self.shares):
                     last = place == len(self.shares) - 1
                     end = self.began + (self.deadline - self.began) * PARTS[len(self.shares)][place]
-                    alive = self._first(alive, share, self.deadline if last else end)
+                    self._first(alive, share, self.deadline if last else end)
                     self._tune(alive, share, end)
                     alive = alive if last else self._better_half(alive, share)
             except KeyboardInterrupt:
@@ -133,27 +137,25 @@ class Race:
 
     # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _first(self, alive: Sequence[Candidate], share: float, end: float) -> list[Candidate]:
-        """Try each model once: as it is shipped, or as it did best before; return those that were measured."""
+    def _first(self, alive: Sequence[Candidate], share: float, end: float) -> None:
+        """Try each model once, as it did best before or as it is shipped: what costs nothing, then the best."""
         lower = self.shares.index(share) - 1
         before = {one.name: self.best(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
 
-        def rank(one: Candidate) -> tuple[bool, float]:
-            found = before.get(one.name)
-            if found is None or self._next_to_nothing(one, share):
-                return False, self.expected(one, one.config, share).seconds
-            return True, -found.value
+        def rank(one: Candidate) -> tuple[int, float]:
+            found, seconds = before.get(one.name), self.expected(one, one.config, share).seconds
+            if self._next_to_nothing(one, share):
+                return 0, seconds
+            return (2, seconds) if found is None else (1, -found.value)
 
-        there, waiting = [], len(alive)
+        waiting = len(alive)
         for one in sorted(alive, key=rank):
             waiting -= 1
             found = before.get(one.name)
             config = found.config if found else one.config
-            if self._try(one, config, share, end, waiting=waiting) is not None:
-                there.append(one)
+            self._try(one, config, share, end, waiting=waiting)
             if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
                 self._try(one, one.config, share, end)
-        return there
 
     def _next_to_nothing(self, one: Candidate, share: float) -> bool:
         """Return whether a try would hardly be felt in the time that is left."""
@@ -189,10 +191,12 @@ class Race:
         return None
 
     def _better_half(self, alive: Sequence[Candidate], share: float) -> list[Candidate]:
-        """Return the better half of the models, three at least, and those whose next try costs next to nothing."""
-        ordered = sorted(alive, key=lambda one: -self.top(one.name, share))
+        """Return the better half of the models, three at least, those that cost next to nothing, and the untried."""
+        there = [one for one in alive if self.of(one.name, share)]
+        ordered = sorted(there, key=lambda one: -self.top(one.name, share))
         half, then = max(LEADING, math.ceil(len(ordered) / 2)), self.shares[self.shares.index(share) + 1]
-        return [one for place, one in enumerate(ordered) if place < half or self._next_to_nothing(one, then)]
+        kept = [one for place, one in enumerate(ordered) if place < half or self._next_to_nothing(one, then)]
+        return kept + [one for one in alive if not self.of(one.name, share) and one.name not in self.failed]
 
     def _try(
         self, one: Candidate, config: ModelConfig, share: float, end: float, *, waiting: int | None = None
@@ -221,6 +225,7 @@ class Race:
         answer = self.worker.measure(config, share, limit, most_mb=most)
         if answer.measured is None or answer.values is None:
             self.skipped.append(Skipped(one.name, f"on {share:.0%} of the events: {answer.error}"))
+            self.failed.add(one.name)
             return None
         self.kept.add(one, config, share, answer.measured, answer.values)
         return self._note(one, config, share, answer.measured, answer.values)

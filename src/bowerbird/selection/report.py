@@ -130,7 +130,7 @@ def _front(one: Advice) -> str:
     return (
         "On the front is what no other model beats: none is as cheap in training, latency and memory and at least as "
         "good. Differences that the paired test takes for chance count as none, and so do costs below a second, a "
-        f"millisecond and a megabyte. A model that costs half, and is {GIVEN_UP:.0%} worse at most, goes before a better one."
+        f"millisecond and a megabyte. One that costs half and is {GIVEN_UP:.0%} worse at most goes before a better one."
     )
 
 
@@ -155,9 +155,8 @@ def _deploy(one: Advice, recipe: str) -> str:
 
 def _samples(one: Advice, name: str) -> str:
     if not one.from_sample:
-        whole = "All was measured on all of the data." if one.share == 1 else (
-            f"Only {one.share:.0%} of the train part fitted into the budget; how far that is from all is not known.")  # fmt: skip
-        return _paragraphs([whole])
+        part = f"Only {one.share:.0%} of the train part fitted into the budget; how far it is from all is not known."
+        return _paragraphs(["All was measured on all of the data." if one.share == 1 else part])
     found = [row for row in one.from_sample if row["final"]]
     off = sorted(abs(row["off"]) for row in found)
     means = sum(row["off"] for row in found) / len(found)

@@ -28,6 +28,7 @@ from bowerbird.selection.measure import Measured
 MEASURE_S = 2.0  # of a limit, at most, that are kept for measuring what was trained; a third of short ones
 LOOK_S = 0.05
 READY = b"ready"
+START = "from bowerbird.selection.worker import main; main()"
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,30 @@ class Worker:
     def __init__(self, split: Split | RowSplit, run: RunOptions, *, seed: int = 0) -> None:
         self.split, self.run, self.seed = split, run, seed
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
 
-    def start(self) -> None:
-        """Start the process and hand it the split, where there is none."""
-        if self._process is not None and self._process.poll() is None:
-            return
+    def begin(self) -> None:
+        """Start the process, which takes seconds, and do not wait for it."""
         path = os.pathsep.join(one for one in sys.path if one)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bowerbird.selection.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": path}, start_new_session=True,  # so that Ctrl-C ends no try half-way
         )  # fmt: skip
+        self._ready = False
+
+    def start(self) -> None:
+        """Have a process that holds the split, and wait until it does."""
+        if self._process is None or self._process.poll() is not None:
+            self.begin()
+        if self._ready:
+            return
         self._send((self.split, self.run, self.seed))
+        assert self._process is not None
         assert self._process.stdout is not None
         if not self._process.stdout.read(len(READY)):
             self.end()
             raise ConfigError("a process for tries ended before it was ready. Is there memory left?")
+        self._ready = True
 
     def measure(self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None) -> Answer:
         """Return what a configuration is worth on a share of the train part, within `limit_s` seconds in all.
@@ -178,7 +188,3 @@ def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
