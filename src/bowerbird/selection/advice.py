@@ -17,6 +17,7 @@ from bowerbird.selection.race import Limits, said
 NAMES = {METRIC: "NDCG@10", "auc": "AUC"}
 COLD, MOVED = 0.2, 0.2  # shares of cold users or items, and of popularity that moved, that are worth a word
 FREE_MB = 8_000.0  # of memory, where no limit is given, at which a model is said to be too large
+MANY = 1_000  # times as many users as there are, of which nobody would be told to wait for
 TIMES = 1.5  # from which one cost is said to be so many times another
 
 
@@ -42,7 +43,7 @@ def beside(pick: Place, other: Place, difference: Difference, metric: str, n: in
             f"interval of the paired difference is {difference.low:+.4f} to {difference.high:+.4f}."
         )
         more = needed(difference, n)
-        if more is None or more > 1_000 * n:
+        if more is None or more > MANY * n:
             return f"{sentence} No number of {who} worth having would: they are as good as equal."
         return f"{sentence} It would take about {_round(max(more - n, 1)):,} more {who} of validation to tell."
     spread = f"paired difference {difference.low:+.4f} to {difference.high:+.4f}"
@@ -136,6 +137,7 @@ def small(places: Sequence[Place], judge_n: int, who: str) -> str:
     if not level:
         return ""
     counts = [more for one in level if one.behind and (more := needed(one.behind, judge_n))]
+    counts = [more for more in counts if more <= MANY * judge_n]
     if not counts:
         return ""
     names = _listed([place.trial.model for place in (places[0], *level)])

@@ -26,7 +26,7 @@ class Place:
     low: float  # 95 % interval of its value
     high: float
     behind: Difference | None  # the best one less this one; None for the best one itself
-    beaten_by: str  # a model that is no worse in anything and surely better in something; "" on the front
+    beaten_by: str  # one model that is no worse in anything and surely better in something; "" on the front
 
     @property
     def on_front(self) -> bool:
@@ -78,7 +78,12 @@ def _beats(one: Trial, other: Trial, judge: Judge) -> bool:
 
 
 def pick(places: Sequence[Place]) -> Place:
-    """Return the model to take: the best, or one that costs half and is a hundredth below it at most."""
+    """Return the model to take: the best, or a cheaper one on the front that is a hundredth below it at most.
+
+    It has to cost half, unless the best is not on the front itself. A difference that may be chance, but is larger, is
+    not given up: what is worth more in the sample is the better guess.
+    """
     best = places[0]
-    near = [one for one in places if one.loss <= GIVEN_UP and CHEAPER * cost(one.trial) <= cost(best.trial)]
+    near = [one for one in places if one.on_front and one.loss <= GIVEN_UP]
+    near = [one for one in near if not best.on_front or CHEAPER * cost(one.trial) <= cost(best.trial)]
     return min(near, key=lambda one: (cost(one.trial), -one.trial.value), default=best)

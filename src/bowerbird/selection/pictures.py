@@ -11,6 +11,7 @@ from html import escape
 from bowerbird.selection.front import Place
 
 INK, SOFT, PICK, GRID = "#1f4e79", "#8a8a8a", "#b45309", "#d9d9d9"
+LETTER = 7  # pixels of a letter
 ROW = 24  # pixels of a model in the picture of intervals
 COSTS = (("seconds", "seconds to train"), ("ms", "ms a request"), ("mb", "MB"))
 
@@ -67,23 +68,20 @@ def beside_costs(places: Sequence[Place], pick: Place, name: str) -> str:
         parts += [_line(start, y(tick), end - 10, y(tick), GRID) for tick in ticks]
         parts += [_text(start - 4, y(tick) + 4, f"{tick:.3g}", "end") for tick in ticks] if panel == 0 else []
         for power in range(first, last + 1):
+            if (power - first) % (1 + (last - first) // 4) and last - first > 4:
+                continue  # there is no room for every number
             parts.append(_line(x(10.0**power), 10, x(10.0**power), height - 50, GRID))
             parts.append(_text(x(10.0**power), height - 36, f"{10.0**power:g}", "middle"))
-        parts.append(_text((start + end) / 2, height - 16, f"{label}, each step ten times", "middle"))
-        taken: list[tuple[float, float]] = []
+        parts.append(_text((start + end) / 2, height - 16, f"{label} (logarithmic)", "middle"))
+        taken: list[tuple[float, float, float]] = []
         for one, cost in sorted(
             zip(places, costs, strict=True), key=lambda pair: (pair[0] is not pick, not pair[0].on_front)
         ):
             colour = _colour(one, pick)
             parts.append(_line(x(cost), y(one.low), x(cost), y(one.high), colour, 1, 0.35))
             parts.append(_dot(x(cost), y(one.trial.value), colour, one, f"{one.trial.value:.4f}, {cost:.3g} {label}"))
-            spot = x(cost), y(one.trial.value) - 8
-            free = all(abs(spot[0] - a) > 7 * len(one.trial.model) or abs(spot[1] - b) > 12 for a, b in taken)
-            if (one is pick or one.on_front) and free:
-                taken.append(spot)
-                after = spot[0] < (start + end) / 2
-                side = "start" if after else "end"
-                parts.append(_text(spot[0] + (6 if after else -6), spot[1], one.trial.model, side, bold=one is pick))
+            if one is pick or one.on_front:
+                parts += _label(x(cost), y(one.trial.value), one.trial.model, taken, (start, end), bold=one is pick)
     return _svg(width, height, f"{name} of each model beside what it costs", parts)
 
 
@@ -109,6 +107,20 @@ def over_time(values: Sequence[tuple[float, float, str]], name: str) -> str:
         parts.append(_text(width - right + 8, place, label, "start"))
     parts += [_text(left, height - 14, "on the part", "middle"), _text(width - right, height - 14, "on all", "middle")]
     return _svg(width, max(height, int(max(taken, default=0)) + 8), f"{name} on a part of the data and on all", parts)
+
+
+def _label(
+    x: float, y: float, said: str, taken: list[tuple[float, float, float]], ends: tuple[float, float], *, bold: bool
+) -> list[str]:
+    """Return a name beside a dot where no other name stands, or nothing where there is no such place."""
+    wide = LETTER * len(said)
+    for left, down in ((6, -7), (-6, -7), (6, 16), (-6, 16)):
+        low, high = (x + left, x + left + wide) if left > 0 else (x + left - wide, x + left)
+        apart = all(high < a or low > b or abs(y + down - c) > 12 for a, b, c in taken)
+        if apart and low > ends[0] - 30 and high < ends[1] + 20:
+            taken.append((low, high, y + down))
+            return [_text(x + left, y + down, said, "start" if left > 0 else "end", bold=bold)]
+    return []
 
 
 def _colour(one: Place, pick: Place) -> str:

@@ -219,7 +219,9 @@ class Race:
             return None
         left = end - time.monotonic()
         fair = left / (waiting + 1) if waiting is not None else 0.0
-        limit = min(left, max(SLACK * self.expected(one, config, share).seconds, SHORTEST_S, fair))
+        limit = min(
+            left / 2 if waiting else left, max(SLACK * self.expected(one, config, share).seconds, SHORTEST_S, fair)
+        )
         self._say(one, config, share)
         most = None if self._free_mb is None else MEMORY * self._free_mb
         answer = self.worker.measure(config, share, limit, most_mb=most)

@@ -7,7 +7,7 @@ from typing import Any
 from bowerbird.selection import pictures
 from bowerbird.selection.advice import NAMES, seconds
 from bowerbird.selection.advisor import Advice
-from bowerbird.selection.front import GIVEN_UP
+from bowerbird.selection.front import GIVEN_UP, Place
 from bowerbird.selection.profile import RANKING
 
 STYLE = """
@@ -26,7 +26,9 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem; margin: .5rem
 th, td { padding: .25rem .5rem; border-bottom: 1px solid #e4e4e4; text-align: right; vertical-align: top; }
 th { border-bottom: 2px solid #8a8a8a; }
 td:first-child, th:first-child, .words td, .words th { text-align: left; }
-td.text { text-align: left; overflow-wrap: anywhere; }
+td.text, th.text { text-align: left; }
+table.models td:nth-child(2) { min-width: 8rem; }
+table.models td:first-child, table.models td:nth-child(4) { white-space: nowrap; }
 tr.pick td { background: #fdf6ec; font-weight: 600; }
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .88rem; }
 pre { background: #f5f5f5; padding: .6rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -36,10 +38,26 @@ svg text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #333; }
   @page { margin: 16mm; }
   body { margin: 0; max-width: none; font-size: 10.5pt; padding: 0; }
   h2 { break-after: avoid; }
-  svg, table, .verdict, .small, pre, li { break-inside: avoid; }
+  svg, tr, .verdict, .small, pre, li { break-inside: avoid; }
+  thead { display: table-header-group; }
+  table { font-size: 8.5pt; }
+  th, td { padding: .15rem .35rem; }
   .verdict, .small, tr.pick td, pre { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
+
+
+WORDS = {  # field of a profile → what it is called, and what where the task is ranking
+    "task": ("task", ""), "events": ("events to train on", "rows to train on"), "users": ("people known", ""),
+    "items": ("items known", ""), "asked": ("people asked about", "rows asked about"),
+    "density": ("pairs seen, of all", ""), "length": ("events of a person, median", ""),
+    "longest": ("longest history", ""), "repeats": ("events that repeat a choice", ""),
+    "drift": ("popularity that moved lately", ""), "cold_users": ("of those asked, new", "rows of new people"),
+    "cold_items": ("of what they chose, new", "rows of new items"), "timed": ("times", ""),
+    "ordered": ("later events are foreseen", ""), "kinds": ("kinds of event", "labels"),
+    "relations": ("relations", ""), "user_columns": ("columns of people", ""), "item_columns": ("columns of items", ""),
+    "row_columns": ("columns", ""), "content": ("content of items", ""), "positive": ("label 1", ""),
+}  # fmt: skip
 
 
 def as_html(one: Advice, *, data: str, recipe: str = "") -> str:
@@ -87,6 +105,11 @@ def _interrupted(one: Advice) -> str:
     return "The race was stopped before its time was over; this is what had been measured. The same command goes on."
 
 
+def stand(place: Place) -> str:
+    """Return where a model stands to the front, in words."""
+    return "yes" if place.on_front else f"no: {place.beaten_by} costs less" if place.level else f"no: {place.beaten_by}"
+
+
 def _models(one: Advice, name: str) -> str:
     heads = (
         "model",
@@ -94,24 +117,24 @@ def _models(one: Advice, name: str) -> str:
         name,
         "95 % interval",
         "train s",
-        "ms, 50 %",
+        "ms",
         "ms, 95 %",
         "MB",
         "lines",
         "packages",
-        "front",
+        "on the front",
     )
     rows = []
     for place in (*one.places, *one.left_out):
         trial, kept = place.trial, one.kept[place.trial.model]
         m = trial.measured
         extra = f"+{kept['packages_mb']:,.0f} MB" if kept["packages"] else "none"
-        stands = "breaks a limit" if place in one.left_out else "yes" if place.on_front else f"no: {place.beaten_by}"
+        stands = "breaks a limit" if place in one.left_out else stand(place)
         cells = [trial.model, one.settings(trial) or "as shipped", f"{m.value:.4f}",
                  f"{place.low:.4f} – {place.high:.4f}", f"{m.seconds:,.2f}{'*' if m.cut else ''}", f"{m.ms:.2f}",
                  f"{m.ms_high:.2f}", f"{m.mb:,.1f}", str(kept["lines"]), extra, stands]  # fmt: skip
         rows.append((cells, place is one.pick))
-    return _table(heads, rows, texts=(1, 9, 10))
+    return _table(heads, rows, texts=(1, 9, 10)).replace("<table>", "<table class=models>", 1)
 
 
 def _legend(one: Advice, name: str) -> str:
@@ -168,7 +191,8 @@ def _samples(one: Advice, name: str) -> str:
     )
     if one.share < 1:
         text += f" The figures above are those of {one.share:.0%} of the train part: the leader did not fit in full."
-    points = [(row["value"], row["final"], row["model"]) for row in found]
+    best = {row["model"]: row for row in sorted(found, key=lambda row: float(row["final"]))}  # the best of each model
+    points = [(row["value"], row["final"], name_) for name_, row in best.items()]
     rows = [([row["model"], row["settings"] or "as shipped", f"{row['share']:.0%}", f"{row['value']:.4f}",
               f"{row['final']:.4f}", f"{row['off']:+.1%}"], False) for row in found]  # fmt: skip
     heads = ("model", "settings", "part", f"{name} on it", f"{name} on more", "off by")
@@ -183,7 +207,12 @@ def _agreement(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 def _profile(one: Advice) -> str:
     p = one.profile
-    rows = [(name.replace("_", " "), _shown(name, value)) for name, value in p.to_dict().items()]
+    said = (
+        {name: text for name, (text, _) in WORDS.items()}
+        if p.task != RANKING
+        else {name: rows or text for name, (text, rows) in WORDS.items()}
+    )
+    rows = [(said[name], _shown(name, value)) for name, value in p.to_dict().items() if name in said]
     return _table(("", ""), [(row, False) for row in rows if row[1]], words=True)
 
 
@@ -234,7 +263,9 @@ def _table(
     heads: Sequence[str], rows: Sequence[tuple[Sequence[str], bool]], *, texts: Sequence[int] = (), words: bool = False
 ) -> str:
     """Return a table; rows marked true are the pick's, `texts` are columns of words."""
-    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
+    head = "".join(
+        f"<th{' class=text' if place in texts else ''}>{escape(one)}</th>" for place, one in enumerate(heads)
+    )
     lines = []
     for cells, chosen in rows:
         tags = "".join(f'<td{" class=text" if place in texts else ""}>{escape(str(cell))}</td>'
