@@ -50,64 +50,70 @@ class Plan:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+FACTORS = {
+    "itemknn": {"neighbours": [30, 100, 300], "shrink": [1.0, 10.0, 100.0]},
+    "ials": {"dim": [32, 64], "l2": [0.002, 0.006, 0.02]},
+    "mf": {"dim": [32, 64], "temperature": [0.15, 0.3]},
+}
+WALKS = {"dim": [32, 64], "dropout": [0.2, 0.4], "learning_rate": [1e-3, 3e-3]}
+DEEP = {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]}
+RANKERS = ("fm", "mlp", "widedeep", "deepfm", "dcnv2", "finalmlp")
 PLANS = {
     "ml-100k": Plan(
-        "times, repeated tastes", cut="per-user",
-        settings={"sasrec": {"epochs": 12}, "simgcl": {"epochs": 20}},
+        "times, long histories",
+        cut="per-user",
+        settings={"mf": {"epochs": 10}, "lightgcn": {"epochs": 12}, "sasrec": {"epochs": 4}},
         space={
             "popularity": {"half_life_days": [None, 30.0, 300.0]},
-            "itemknn": {"neighbours": [30, 100, 300], "shrink": [1.0, 10.0, 100.0]},
             "ease": {"l2": [30.0, 100.0, 300.0, 1000.0]},
-            "ials": {"dim": [32, 64, 128], "l2": [0.002, 0.006, 0.02]},
             "spectral": {"rank": [32, 128], "weight": [0.1, 0.3, 1.0]},
-            "mf": {"dim": [32, 64], "temperature": [0.15, 0.3]},
             "lightgcn": {"dim": [32, 64], "hops": [1, 2]},
-            "sasrec": {"dim": [32, 64]},
+            "sasrec": WALKS,
+            **FACTORS,
         },
     ),
     "amazon-beauty-s3rec": Plan(
-        "no times, but an order", cut="leave-one-out", users=0.25,
-        settings={"sasrec": {"epochs": 12}, "gru4rec": {"epochs": 8}},
+        "no times, but an order",
+        cut="leave-one-out",
+        users=0.1,
+        settings={"mf": {"epochs": 10}, "lightgcn": {"epochs": 12}, "sasrec": {"epochs": 8}, "gru4rec": {"epochs": 6}},
         space={
             "popularity": {},
-            "itemknn": {"neighbours": [30, 100, 300], "shrink": [1.0, 10.0, 100.0], "nearest_to": ["chosen", "scored"]},
             "ease": {"l2": [100.0, 300.0, 1000.0]},
-            "ials": {"dim": [32, 64, 128], "l2": [0.002, 0.006, 0.02]},
-            "mf": {"dim": [32, 64], "temperature": [0.15, 0.3]},
             "lightgcn": {"dim": [32, 64], "hops": [2, 3]},
-            "sasrec": {"dim": [32, 64]},
-            "gru4rec": {"dim": [32, 64]},
+            "sasrec": {"dim": [32, 64], "dropout": [0.2, 0.4]},
+            "gru4rec": {"dim": [32, 64], "dropout": [0.2, 0.4]},
+            **FACTORS,
         },
     ),
     "tiktok-diffmm": Plan(
         "no times, vectors of pictures and sounds",
-        settings={"crossmodal": {"epochs": 8}, "vbpr": {"epochs": 15}},
+        settings={
+            "crossmodal": {"epochs": 4},
+            "vbpr": {"epochs": 10},
+            "mf": {"epochs": 10},
+            "lightgcn": {"epochs": 10},
+        },
         space={
             "popularity": {},
-            "itemknn": {"neighbours": [30, 100, 300], "shrink": [1.0, 10.0, 100.0]},
             "ease": {"l2": [30.0, 100.0, 300.0, 1000.0]},
-            "ials": {"dim": [32, 64, 128], "l2": [0.002, 0.006, 0.02]},
             "spectral": {"rank": [32, 128], "weight": [0.1, 0.3, 1.0]},
-            "mf": {"dim": [32, 64], "temperature": [0.15, 0.3]},
             "lightgcn": {"dim": [32, 64], "hops": [2, 3]},
             "vbpr": {"dim": [32, 64]},
-            "crossmodal": {"ridge": [0.3, 1.0]},
+            "crossmodal": {"ridge": [0.2, 1.0]},
+            **FACTORS,
         },
     ),
     "frappe": Plan(
-        "rows with labels, context", users=0.25,
-        settings={name: {"epochs": 8} for name in ("logistic", "fm", "mlp", "widedeep", "deepfm", "dcnv2", "finalmlp")},
+        "rows with labels, context",
+        users=0.25,
+        settings={name: {"epochs": 5} for name in ("logistic", *RANKERS)},
         space={
             "logistic": {"learning_rate": [1e-3, 3e-3, 1e-2]},
-            "fm": {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]},
-            "mlp": {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]},
-            "widedeep": {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]},
-            "deepfm": {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]},
-            "dcnv2": {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]},
-            "finalmlp": {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]},
+            **dict.fromkeys(RANKERS, DEEP),
         },
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)

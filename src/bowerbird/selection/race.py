@@ -31,12 +31,13 @@ from bowerbird.selection.measure import Measured
 from bowerbird.selection.sampling import thinned
 from bowerbird.selection.worker import Worker
 
-STEP, STEPS, LEAST = 4, 3, 10_000  # how much larger the next part is, parts at most, events of the smallest
-PARTS = {1: (1.0,), 2: (0.4, 1.0), 3: (0.25, 0.5, 1.0)}  # share of the time after which each part is over
+STEP, STEPS, LEAST = 4, 3, 5_000  # how much larger the next part is, parts at most, events of the smallest
+PARTS = {1: (1.0,), 2: (0.5, 1.0), 3: (0.3, 0.6, 1.0)}  # share of the time after which each part is over
 LEADING = 3  # models whose settings are tuned on a part
 TRIES = 30  # of one model on one part, at most
 SLACK, SHORTEST_S = 3.0, 3.0  # a try may take so many times its estimate, and never less than that
 LEAST_S = 0.5  # left, below which nothing is begun
+LEISURE = 0.25  # of the time for the first part, that its tries may take by their estimates
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
 MEMORY = 0.9  # of what is free, that a try may take
 DRAWS = 20  # proposals that were measured before, until a space counts as used up
@@ -125,7 +126,7 @@ class Race:
             try:
                 self.worker.start()
                 self.began = time.monotonic()
-                alive = self.runners
+                alive, self.shares = self.runners, self._worth_it()
                 for place, share in enumerate(self.shares):
                     last = place == len(self.shares) - 1
                     end = self.began + (self.deadline - self.began) * PARTS[len(self.shares)][place]
@@ -136,6 +137,14 @@ class Race:
                 self.interrupted = True
 
     # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _worth_it(self) -> list[float]:
+        """Return the parts of this race: small ones are left out where larger ones take no longer than is there."""
+        for first in reversed(range(1, len(self.shares))):
+            time_there = (self.deadline - self.began) * PARTS[len(self.shares) - first][0] * LEISURE
+            if sum(self.expected(one, one.config, self.shares[first]).seconds for one in self.runners) <= time_there:
+                return self.shares[first:]
+        return self.shares
 
     def _first(self, alive: Sequence[Candidate], share: float, end: float) -> None:
         """Try each model once, as it did best before or as it is shipped: what costs nothing, then the best."""
@@ -338,10 +347,10 @@ class _Kept:
             sampler = self.optuna.samplers.TPESampler(
                 seed=derive(self.seed, "tries", one.name, str(share)) % 2**32, n_startup_trials=5
             )
+            name = f"{one.name} {share:g} {_digest(one.space)}"
             self.studies[key] = study = self.optuna.create_study(
-                storage=self.storage, sampler=sampler, study_name=f"{one.name} {share:g}", direction="maximize",
-                load_if_exists=True,
-            )  # fmt: skip
+                storage=self.storage, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
+            )
             for trial in study.get_trials(deepcopy=False):
                 if "key" in trial.user_attrs:
                     self.known[trial.user_attrs["key"]] = trial.user_attrs
@@ -397,6 +406,11 @@ class _Kept:
         if isinstance(low, int) and isinstance(high, int):
             return distributions.IntDistribution(low, high, log=True)
         return distributions.FloatDistribution(float(low), float(high), log=True)
+
+
+def _digest(space: Mapping[str, Span]) -> str:
+    """Return a name for a space: Optuna keeps one kind of values for each setting of a study."""
+    return hashlib.sha256(json.dumps(space, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def _inside(span: Span, value: Any) -> bool:
