@@ -70,6 +70,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     monkeypatch.setattr(race_module, "Worker", Quick)
     monkeypatch.setattr(race_module, "LEAST", 20)
     monkeypatch.setattr(race_module, "TRIES", 4)
+    monkeypatch.setattr(race_module, "LEISURE", 0.0)  # so that no part is left out
     return asked
 
 
@@ -110,6 +111,11 @@ def test_parts_grow_and_the_weaker_half_stays_behind(told: Told, chosen: Chosen,
     shares = [one.share for one in found.trials]
     assert shares == sorted(shares)
     assert {one.model for one in found.trials if one.share == 1.0} == {"ease", "mf", "itemknn"}
+
+
+def test_small_parts_are_left_out_where_there_is_time(told: Told, chosen: Chosen, monkeypatch: Any) -> None:
+    monkeypatch.setattr(race_module, "LEISURE", 1.0)
+    assert {one.share for one in chosen().trials} == {1.0}
 
 
 def test_limits_are_kept_by_estimate_and_by_measure(told: Told, chosen: Chosen) -> None:
