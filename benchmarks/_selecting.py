@@ -97,7 +97,7 @@ PLANS = {
         space={
             "popularity": {},
             "ease": {"l2": [30.0, 100.0, 300.0, 1000.0]},
-            "spectral": {"rank": [32, 128], "weight": [0.1, 0.3, 1.0]},
+            "spectral": {"weight": [0.1, 0.3]},
             "lightgcn": {"dim": [32, 64], "hops": [2, 3]},
             "vbpr": {"dim": [32, 64]},
             "crossmodal": {"ridge": [0.2, 1.0]},

@@ -111,6 +111,7 @@ def test_parts_grow_and_the_weaker_half_stays_behind(told: Told, chosen: Chosen,
     shares = [one.share for one in found.trials]
     assert shares == sorted(shares)
     assert {one.model for one in found.trials if one.share == 1.0} == {"ease", "mf", "itemknn"}
+    assert {one.model for one in found.skipped if "was left behind" in one.why} == {"popularity", "lightgcn"}
 
 
 def test_small_parts_are_left_out_where_there_is_time(told: Told, chosen: Chosen, monkeypatch: Any) -> None:

@@ -133,7 +133,7 @@ def _show(found: Advice, asked: Asked) -> None:
     )
     for line in str(found).splitlines():
         tell(line)
-    tried = [one for one in found.skipped if not one.why.startswith("it ")]
+    tried = [one for one in found.skipped if not one.why.startswith(("it ", "was left behind"))]
     for one in tried:
         say(str(one), mark="[yellow]not measured[/]: ")
     tell(f"\n{len(found.trials)} tries in {found.seconds:.0f} s. Wrote {asked.recipe}"

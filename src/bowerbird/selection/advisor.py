@@ -137,7 +137,7 @@ def _advised(
     return Advice(
         profile=one, limits=limits, metric=metric, pick=taken, runner_up=runner,
         difference=gains[runner.trial.model] if runner else None, places=tuple(places), left_out=tuple(out),
-        trials=tuple(race.trials), skipped=(*race.skipped, *unsuited), candidates=tuple(chosen), share=share, n=n,
+        trials=tuple(race.trials), skipped=(*race.skipped, *_left_behind(race, names), *unsuited), candidates=tuple(chosen), share=share, n=n,
         who=who, sentence=advice.taken(taken, candidate, metric, n, who),
         beside=tuple(advice.beside(taken, place, gains[place.trial.model], metric, n, who) for place in told),
         small=advice.small(places, n, who),
@@ -160,6 +160,18 @@ def _share(race: Race) -> float:
         if any(trial.model == leader and trial.share == share for trial in race.trials):
             return share
     return race.shares[-1]
+
+
+def _left_behind(race: Race, names: Sequence[str]) -> list[Skipped]:
+    """Return the models that were measured on smaller parts alone, and where that ended."""
+    found = []
+    for model in dict.fromkeys(trial.model for trial in race.trials):
+        if model not in names:
+            last = max((one for one in race.trials if one.model == model), key=lambda one: (one.share, one.value))
+            best = max((one for one in race.trials if one.share == last.share), key=lambda one: one.value)
+            said_ = f"{last.value:.4f} beside {best.value:.4f} of {best.model}"
+            found.append(Skipped(model, f"was left behind on {last.share:.0%} of the events, with {said_}"))
+    return found
 
 
 def _from_sample(race: Race) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from bowerbird.selection.measure import Measured
 from bowerbird.selection.sampling import thinned
 from bowerbird.selection.worker import Worker
 
-STEP, STEPS, LEAST = 4, 3, 5_000  # how much larger the next part is, parts at most, events of the smallest
+STEP, STEPS, LEAST = 4, 3, 10_000  # how much larger the next part is, parts at most, events of the smallest
 PARTS = {1: (1.0,), 2: (0.5, 1.0), 3: (0.3, 0.6, 1.0)}  # share of the time after which each part is over
 LEADING = 3  # models whose settings are tuned on a part
 TRIES = 30  # of one model on one part, at most
