@@ -15,6 +15,7 @@ from bowerbird.data.files import format_of
 from bowerbird.data.named import ROOT_VARIABLE
 from bowerbird.recommender import DataOptions, Recipe, SplitOptions
 from bowerbird.selection import Advice, Shown, as_dict, as_html, recipe_text, select
+from bowerbird.selection.report import stand
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -122,7 +123,7 @@ def _show(found: Advice, asked: Asked) -> None:
     rows = [
         (place.trial.model, found.settings(place.trial), f"{place.trial.value:.4f}\n{place.low:.4f} – {place.high:.4f}",
          f"{place.trial.measured.seconds:,.1f}", f"{place.trial.measured.ms:.2g}", f"{place.trial.measured.mb:,.1f}",
-         str(found.kept[place.trial.model]["lines"]), "yes" if place.on_front else f"{place.beaten_by} is")
+         str(found.kept[place.trial.model]["lines"]), stand(place))
         for place in found.places
     ]  # fmt: skip
     what = {"ndcg@10": "NDCG@10", "auc": "AUC"}[found.metric]

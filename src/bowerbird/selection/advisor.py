@@ -133,12 +133,13 @@ def _advised(
     n, who, metric = race.judge.n(taken.trial.values), race.judge.who, race.judge.metric
     gains = {place.trial.model: race.judge.difference(place.trial.values, taken.trial.values) for place in others}
     told = [runner, *[place for place in rest if place is not runner and place.on_front]] if runner else []
+    behind = _left_behind(race, names)
     candidate = next(each for each in chosen if each.name == taken.trial.model)
     return Advice(
         profile=one, limits=limits, metric=metric, pick=taken, runner_up=runner,
         difference=gains[runner.trial.model] if runner else None, places=tuple(places), left_out=tuple(out),
-        trials=tuple(race.trials), skipped=(*race.skipped, *_left_behind(race, names), *unsuited), candidates=tuple(chosen), share=share, n=n,
-        who=who, sentence=advice.taken(taken, candidate, metric, n, who),
+        trials=tuple(race.trials), skipped=(*race.skipped, *behind, *unsuited), candidates=tuple(chosen), share=share,
+        n=n, who=who, sentence=advice.taken(taken, candidate, metric, n, who),
         beside=tuple(advice.beside(taken, place, gains[place.trial.model], metric, n, who) for place in told),
         small=advice.small(places, n, who),
         changes=tuple(advice.changes(one, taken, candidate, others, out, race.skipped, limits, race.sizes[1.0],
