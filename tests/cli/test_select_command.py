@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -72,3 +73,20 @@ def test_mistakes_are_told_before_the_race(shop: Path, words: list[str], said: s
     done = run("select", shop, "--study", shop.parent / "study", *words)
     assert isinstance(done.exception, BowerbirdError), done.output
     assert said in str(done.exception)
+
+
+def test_a_table_with_a_label_is_for_rankers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "TRIES", 1)
+    rng = np.random.default_rng(0)
+    pairs = zip(rng.choice(["a", "b"], 600), rng.random(600), strict=True)
+    lines = [f"{device},{price:.3f},{int(price > 0.5)}" for device, price in pairs]
+    (tmp_path / "clicks.csv").write_text("\n".join(["device,price,click", *lines]))
+    recipe = tmp_path / "pick.toml"
+    done = run("select", tmp_path / "clicks.csv", "--label", "click", "--budget", "20s", "--model", "logistic",
+               "--out", recipe, "--study", tmp_path / "study", "--threads", 1, "--json")  # fmt: skip
+    assert done.exit_code == 0, (done.output, done.exception)
+    document = json.loads(done.stdout)
+    assert (document["metric"], document["pick"]["model"]) == ("auc", "logistic")
+    trained = run("train", recipe, "--no-refit", "--json")
+    assert trained.exit_code == 0, (trained.output, trained.exception)
+    assert json.loads(trained.stdout)["metrics"]["auc"] == pytest.approx(document["pick"]["value"], abs=1e-6)
