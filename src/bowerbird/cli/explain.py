@@ -50,7 +50,7 @@ def run_overview(run: Path, out_file: Path | None, people: int, *, as_json: bool
     else:
         found = load(run).overview(people=people)
     if out_file is not None:
-        draw(found, out_file, title=f"What {run} relies on, over {found.people:,} people")
+        draw(found, out_file, title=f"What {run.name} relies on, over {found.people:,} people")
     if as_json:
         show_json({"run": str(run), "out": None if out_file is None else str(out_file), **found.to_dict()})
         return

@@ -84,6 +84,9 @@ def overview(
                 for name, share in shares.items():
                     gathered.setdefault(section, {}).setdefault(name, []).append(share)
     sections = {name: _parts(shares, len(some), seed) for name, shares in gathered.items()}
+    if "places" in sections:
+        there = [place for place, one in enumerate(sections["places"]) if one.mean > 0]
+        sections["places"] = sections["places"][: there[-1] + 1]  # nobody's past reaches further back
     for name in ("features", "content"):
         if name in sections:
             sections[name] = tuple(sorted(sections[name], key=lambda one: -one.mean))

@@ -34,7 +34,8 @@ def draw(overview: Overview, path: str | Path, *, title: str = "") -> None:
             ends = [[one.mean - one.low for one in shown], [one.high - one.mean for one in shown]]
             axes.errorbar(means, places, xerr=ends, fmt="none", color="black", capsize=3, linewidth=1)
         labels = [one.name if len(one.name) <= 32 else f"{one.name[:31]}…" for one in shown]
-        axes.set(title=TITLES[name], yticks=places, yticklabels=labels, xlim=(0, None))
+        unit = "log of the odds" if name == "features" else "share"
+        axes.set(title=TITLES[name], xlabel=unit, yticks=places, yticklabels=labels, xlim=(0, None))
         axes.invert_yaxis()
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
