@@ -52,8 +52,8 @@ class Plan:
 
 FACTORS = {
     "itemknn": {"neighbours": [30, 100, 300], "shrink": [1.0, 10.0, 100.0]},
-    "ials": {"dim": [32, 64], "l2": [0.002, 0.006, 0.02]},
-    "mf": {"dim": [32, 64], "temperature": [0.15, 0.3]},
+    "ials": {"dim": [32, 64, 128], "l2": [0.002, 0.006, 0.02]},
+    "mf": {"dim": [32, 64, 128], "temperature": [0.1, 0.15, 0.3]},
 }
 WALKS = {"dim": [32, 64], "dropout": [0.2, 0.4], "learning_rate": [1e-3, 3e-3]}
 DEEP = {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]}
@@ -62,12 +62,12 @@ PLANS = {
     "ml-100k": Plan(
         "times, long histories",
         cut="per-user",
-        settings={"mf": {"epochs": 10}, "lightgcn": {"epochs": 12}, "sasrec": {"epochs": 4}},
+        settings={"mf": {"epochs": 10}, "lightgcn": {"epochs": 12}, "sasrec": {"epochs": 6}},
         space={
             "popularity": {"half_life_days": [None, 30.0, 300.0]},
             "ease": {"l2": [30.0, 100.0, 300.0, 1000.0]},
             "spectral": {"rank": [32, 128], "weight": [0.1, 0.3, 1.0]},
-            "lightgcn": {"dim": [32, 64], "hops": [1, 2]},
+            "lightgcn": {"dim": [32, 64], "hops": [1, 2, 3]},
             "sasrec": WALKS,
             **FACTORS,
         },
@@ -75,7 +75,7 @@ PLANS = {
     "amazon-beauty-s3rec": Plan(
         "no times, but an order",
         cut="leave-one-out",
-        users=0.1,
+        users=0.15,
         settings={"mf": {"epochs": 10}, "lightgcn": {"epochs": 12}, "sasrec": {"epochs": 8}, "gru4rec": {"epochs": 6}},
         space={
             "popularity": {},
@@ -106,7 +106,7 @@ PLANS = {
     ),
     "frappe": Plan(
         "rows with labels, context",
-        users=0.25,
+        users=0.6,
         settings={name: {"epochs": 5} for name in ("logistic", *RANKERS)},
         space={
             "logistic": {"learning_rate": [1e-3, 3e-3, 1e-2]},
