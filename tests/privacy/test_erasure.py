@@ -11,13 +11,14 @@ import pytest
 from canary import NOW, THING, WHO, event, found, table, told, versions
 
 import bowerbird as bb
-from bowerbird.core import BundleError, RealWorld, RequestError
+from bowerbird.core import BundleError, RequestError
 from bowerbird.data import read_rows
 from bowerbird.privacy.erasure import STEPS, Nobody, Place, begin, certify, do, erase
 from bowerbird.recommender import load
 from bowerbird.store import bundles, erasures, exports, histories
 from bowerbird.store.database import Database, DatabaseError, read_only
 from bowerbird.store.events import SqliteLog
+from failing_world import FailsAt
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +36,8 @@ def place(planted: Path, tmp_path: Path) -> Place:
     return Place(run, run / "server")
 
 
-class CutOff(RealWorld):
-    """The operating system, until it is cut off at the n-th call that changes something."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def _spend(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise OSError("cut off")
-
-    def write(self, path: Path, data: bytes) -> None:
-        self._spend()
-        super().write(path, data)
-
-    def replace(self, old: Path, new: Path) -> None:
-        self._spend()
-        super().replace(old, new)
+class CutOff(FailsAt):
+    """The same for calls that remove a folder too."""
 
     def remove_folder(self, path: Path) -> None:
         self._spend()
