@@ -14,7 +14,7 @@ from bowerbird.core import Cause, Reason
 from bowerbird.data import Interactions
 from bowerbird.explanation import words
 from bowerbird.explanation.columns import Columns
-from bowerbird.explanation.content import modalities
+from bowerbird.explanation.content import modalities, parts
 from bowerbird.explanation.past import Past, method_of
 from bowerbird.features import Context, Retriever
 from bowerbird.features.contracts import ContentRetriever
@@ -24,6 +24,7 @@ from bowerbird.models.graph.lightgcn import LightGCN
 from bowerbird.nn.content import tensors
 
 MOST = 3  # causes in a reason of a slate; the sentence names the first
+KEPT = 50_000  # items whose content was taken apart
 EXPLORED = 0.999  # a place with a smaller propensity was drawn
 
 
@@ -103,9 +104,7 @@ class Explainer:
 
     def _of_content(self, context: Context, items: Tensor) -> list[list[Reason]]:
         """Return for each item which kind of its content speaks for it; nothing where none does."""
-        assert isinstance(self.model, ContentRetriever)
-        here = {name: one[items.cpu().numpy()] for name, one in self.past.item_content.items()}
-        names, added = modalities(self.model, context, items, tensors(here, items.device))
+        names, added = self.modalities(context, items)
         found = []
         for mine in added.T.tolist():
             total = sum(abs(one) for one in mine) or 1.0
@@ -114,6 +113,23 @@ class Explainer:
                            for one in order)  # fmt: skip
             found.append([words.content(causes)] if causes[0].share > 0 else [])
         return found
+
+    def modalities(self, context: Context, items: Tensor) -> tuple[list[str], Tensor]:
+        """Return names of kinds of content, and what each adds to scores, see `content.modalities`; parts are kept."""
+        assert isinstance(self.model, ContentRetriever)
+        rows = items.tolist()
+        if len(self._parts) > KEPT:
+            self._parts.clear()
+        if new := [row for row in dict.fromkeys(rows) if row not in self._parts]:
+            here = tensors({name: one[new] for name, one in self.past.item_content.items()}, items.device)
+            self._parts.update(zip(new, parts(self.model, here), strict=True))
+        found = torch.stack([self._parts[row] for row in rows])
+        return modalities(self.model, context, items, dict.fromkeys(self.past.item_content, found), found)
+
+    @cached_property
+    def _parts(self) -> dict[int, Tensor]:
+        """What `content.parts` made of items, by row."""
+        return {}
 
     def crowd(self, item: int) -> Reason:
         """Return that people chose an item row."""

@@ -13,14 +13,12 @@ import torch
 from bowerbird.core import numpy_stream
 from bowerbird.evaluation.statistics import interval
 from bowerbird.explanation import words
-from bowerbird.explanation.content import modalities
 from bowerbird.explanation.explainer import Explainer
 from bowerbird.explanation.past import Past
 from bowerbird.features import Context
 from bowerbird.features.contracts import ContentRetriever
 from bowerbird.models.baselines.popularity import Popularity
 from bowerbird.models.graph.lightgcn import LightGCN
-from bowerbird.nn.content import tensors
 
 BACK = (1, 2, 3, 6, 11, 21, 51, 101)  # how far back past items stand, the latest being 1: where a group begins
 ACTIVE = (0.01, 0.1, 0.5)  # shares of people, the most active
@@ -126,8 +124,7 @@ def _of_one(
                         f"the most active {100 * one:g} %": float((active[met] <= one).mean()) for one in ACTIVE
                     }
     if isinstance(explainer.model, ContentRetriever) and explainer.past.item_content:
-        here = {name: one[items.cpu().numpy()] for name, one in explainer.past.item_content.items()}
-        names, added = modalities(explainer.model, context, items, tensors(here, items.device))
+        names, added = explainer.modalities(context, items)
         size = added.abs().sum(dim=1).cpu().numpy()
         if size.sum() > 0:
             found["content"] = dict(zip(names, (size / size.sum()).tolist(), strict=True))
