@@ -1,11 +1,11 @@
-# The whole manual: make setup, make demo [SERVE=0], make test, make check, make docs.
+# The whole manual: make setup, make demo [SERVE=0], make test, make test-federated, make check, make docs.
 PYTHON ?= python3
 SERVE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test check docs format clean
+.PHONY: setup demo test test-federated check docs format clean
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,15 @@ test: $(VENV)/.tools
 	@$(BIN)/bowerbird data get ml-100k
 	@$(BIN)/python -m pytest -n 2
 
+.venv-federated/.installed: pyproject.toml constraints.txt # Flower caps protobuf and packaging: an environment of its own
+	@$(PYTHON) -m venv .venv-federated
+	@.venv-federated/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[federated]' pytest hypothesis
+	@touch $@
+
+test-federated: .venv-federated/.installed
+	@.venv-federated/bin/python -m pytest tests/privacy/test_flower.py
+
 check: $(VENV)/.tools
 	@$(BIN)/ruff format --check --quiet . || ($(BIN)/ruff format --diff --quiet . ; exit 1)
 	@$(BIN)/ruff check --quiet .
@@ -53,4 +62,4 @@ format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix .
 
 clean:
-	rm -rf $(VENV) build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-federated build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -12,6 +12,7 @@ import typer
 import bowerbird
 from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_app
 from bowerbird.cli.experiments import experiment_app
+from bowerbird.cli.federate import federate
 from bowerbird.cli.importing import import_rows
 from bowerbird.cli.output import say, show_json, show_table, tell
 from bowerbird.cli.selecting import select_model
@@ -112,7 +113,7 @@ def train(
             "items": items, "users": users, "format": format, "root": data_root,
         },
         "split": {"method": split, "valid": valid, "test": test, "warmup": warmup, "seed": seed},
-        "model": {"name": model} | _settings(setting or []),
+        "model": {"name": model} | settings(setting or []),
         "ranking": {
             "label": tuple(label) if label else None, "given": given, "columns": columns,
             "retriever": retriever, "candidates": candidates,
@@ -126,7 +127,8 @@ def train(
     run_training(recipe, chosen, out_dir, refit=refit, as_json=json)
 
 
-def _settings(pairs: list[str]) -> dict[str, str]:
+def settings(pairs: list[str]) -> dict[str, str]:
+    """Return KEY=VALUE pairs as a mapping."""
     for pair in pairs:
         if "=" not in pair:
             raise RequestError(f"--set {pair} has no value. Write --set key=value, such as --set dim=32.")
@@ -595,6 +597,7 @@ def erase(
 
 app.command("import")(import_rows)
 app.command("select")(select_model)
+app.command()(federate)
 
 
 @app.command()

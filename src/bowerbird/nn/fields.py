@@ -283,7 +283,10 @@ def _half_alike(layer: nn.Linear, x: Tensor, alike: int) -> Tensor:
 
 def _scaled(layer: nn.Linear, x: Tensor, scale: float) -> Tensor:
     """Return what a layer makes of x · scale."""
-    return functional.linear(x, layer.weight if scale == 1.0 else layer.weight * scale, layer.bias)
+    if scale == 1.0:  # as a module, so that hooks see it
+        found: Tensor = layer(x)
+        return found
+    return functional.linear(x, layer.weight * scale, layer.bias)
 
 
 class _Rectified(torch.autograd.Function):

@@ -66,7 +66,8 @@ class MF(DotProduct):
 
     def query(self, context: Context) -> Tensor:
         """Return the user's vector, or for a stranger the one that ridge regression finds in the history (B, D)."""
-        query, own = self.config.scaled(self.user.index_select(0, context.user.clamp(min=0))), self.own(context)
+        users = self.user if len(self.user) else self.average[None]  # a model that knows nobody
+        query, own = self.config.scaled(users.index_select(0, context.user.clamp(min=0))), self.own(context)
         if not bool(own.all()):
             strange = (~own).nonzero()[:, 0]
             found = ridge(context.history.take(strange), self.items, self.average, STRANGER_L2)

@@ -230,7 +230,8 @@ class TwoTower(DotProduct):
 
     def query(self, context: Context) -> Tensor:
         """Return request vectors (B, D): the user's own, else what ridge regression finds, else of their attributes."""
-        query, own = self.users.index_select(0, context.user.clamp(min=0)), self.own(context)
+        users = self.users if len(self.users) else self.average[None]  # a model that knows nobody
+        query, own = users.index_select(0, context.user.clamp(min=0)), self.own(context)
         if bool(own.all()):
             return query
         strange = (~own).nonzero()[:, 0]
