@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import numpy as np
-from scipy import optimize
 
 from bowerbird.core import ConfigError, MissingExtraError, check
 
@@ -69,6 +68,8 @@ def noise_for(epsilon: float, delta: float, *, share: float = 1.0, steps: int = 
 
     def over(log_noise: float) -> float:
         return math.log(Accountant("rating", [(math.exp(log_noise), share, steps)]).epsilon(delta) / epsilon)
+
+    from scipy import optimize  # takes half a second, which a server does not have
 
     low, high = 0.0, 0.0
     while over(high) > 0:

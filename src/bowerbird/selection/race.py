@@ -36,6 +36,7 @@ PARTS = {1: (1.0,), 2: (0.5, 1.0), 3: (0.3, 0.6, 1.0)}  # share of the time afte
 LEADING = 3  # models whose settings are tuned on a part
 TRIES = 30  # of one model on one part, at most
 SLACK, SHORTEST_S = 3.0, 3.0  # a try may take so many times its estimate, and never less than that
+INSTANT_S = 0.1  # below which times are not compared
 LEAST_S = 0.5  # left, below which nothing is begun
 LEISURE = 0.25  # of the time for the first part, that its tries may take by their estimates
 FIRST = 0.3  # of the time for a part, that the cheapest models may take together before the best is tried
@@ -252,7 +253,7 @@ class Race:
         """Return which limit a try, or the model on all data, would break by its estimate; "" for none."""
         here, whole = (self.expected(one, config, part) for part in (share, 1.0))
         left = end - time.monotonic()
-        if max(here.seconds, LEAST_S) > left:
+        if max(here.seconds if self.trials else 0.0, LEAST_S) > left:  # the first is the cheapest, and tells the pace
             return (
                 f"on {share:.0%} of the events an estimated {here.seconds:,.0f} s to train, and {max(left, 0):,.0f} s "
                 "are left for that part"
@@ -303,9 +304,17 @@ class Race:
         cost = estimate(one, config, self._sizes(share), self.speed)
         there = [trial for trial in self.trials if trial.model == one.name]
         if not there:
-            return cost
+            return replace(cost, seconds=cost.seconds * self._pace())
         near = max(there, key=lambda trial: (trial.share <= share, trial.share, trial.number))
         return scaled(cost, estimate(one, near.config, self._sizes(near.share), self.speed), near.cost)
+
+    def _pace(self) -> float:
+        """Return how many times its estimate a try takes on this machine with these data, by those of other models."""
+        by_name, found = {one.name: one for one in self.runners}, []
+        for trial in self.trials:
+            told = estimate(by_name[trial.model], trial.config, self._sizes(trial.share), self.speed).seconds
+            found.append(max(trial.measured.seconds, INSTANT_S) / max(told, INSTANT_S))
+        return float(np.median(found)) if found else 1.0
 
     def _sizes(self, share: float) -> Sizes:
         return self.sizes[share]
