@@ -42,6 +42,7 @@ from bowerbird.serving import (
     control,
     events,
     gate,
+    insight,
     intake,
     jobs,
     once,
@@ -61,7 +62,7 @@ BODIES = [
     for one in (*vars(bodies).values(), jobs.Job)
     if inspect.isclass(one) and issubclass(one, BaseModel) and one is not BaseModel
 ]
-SERVER = (access, app, catalogue, control, events, gate, jobs, recommendations, once, problems)
+SERVER = (access, app, catalogue, control, events, gate, insight, jobs, recommendations, once, problems)
 RECIPE = (DataOptions, SplitOptions, RankingOptions, SearchOptions, RunOptions)
 
 
@@ -149,7 +150,7 @@ def test_usual_names_and_losses_are_as_written() -> None:
 def routes() -> dict[tuple[str, str], str]:
     """Return the scope of every route of the server, by its method and its path."""
     found: dict[tuple[str, str], str] = {}
-    for part in (recommendations, events, catalogue, control):
+    for part in (recommendations, events, catalogue, control, insight):
         for route in part.router.routes:
             assert isinstance(route, APIRoute)
             [scope] = [one.call.scope for one in route.dependant.dependencies if hasattr(one.call, "scope")]

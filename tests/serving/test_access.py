@@ -9,11 +9,11 @@ from fastapi.testclient import TestClient
 from shop import BASE, Clock, Start, client_of
 
 from bowerbird.recommender import Recommender
-from bowerbird.serving import Engine, catalogue, control, create_app, events, recommendations
+from bowerbird.serving import Engine, catalogue, control, create_app, events, insight, recommendations
 from bowerbird.serving.access import OPEN, Bucket
 from bowerbird.store.keys import SCOPES
 
-PARTS = (recommendations, events, catalogue, control)
+PARTS = (recommendations, events, catalogue, control, insight)
 
 
 def routes() -> Iterator[tuple[str, str, str]]:

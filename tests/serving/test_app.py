@@ -13,7 +13,7 @@ import bowerbird as bb
 from bowerbird.core import ScoreError
 from bowerbird.data import Interactions
 from bowerbird.recommender import Recommender
-from bowerbird.serving import Engine, catalogue, control, create_app, events, recommendations
+from bowerbird.serving import Engine, catalogue, control, create_app, events, insight, recommendations
 from bowerbird.serving.gate import LONGEST_BODY
 
 BASE = "http://127.0.0.1:8321"
@@ -160,7 +160,7 @@ def test_every_route_says_which_scope_it_needs(client: TestClient) -> None:
     told = {(path, method) for path, one in client.get("/openapi.json").json()["paths"].items() for method in one}
     found: set[tuple[str, str]] = set()
     own = [route for route in client.app.routes if isinstance(route, APIRoute)]  # type: ignore[attr-defined]
-    parts = [route for part in (recommendations, events, catalogue, control) for route in part.router.routes]
+    parts = [route for part in (recommendations, events, catalogue, control, insight) for route in part.router.routes]
     for route in (*own, *parts):
         if not route.include_in_schema:  # the pages of the documentation, which lie beside it
             continue

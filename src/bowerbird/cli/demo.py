@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from bowerbird.cli.output import command, err, out, say, show_json, show_table, tell, word
 from bowerbird.core import RunOptions
 from bowerbird.data import Interactions, Split, load, split
-from bowerbird.evaluation import Report, compare, evaluate
+from bowerbird.evaluation import Report, by_activity, compare, evaluate
 from bowerbird.recommender import Recommender, fit
 
 MODELS = ("popularity", "itemknn", "ease", "mf", "lightgcn")
@@ -66,7 +66,8 @@ def run_demo(data: str, data_root: str | None, out_dir: Path, port: int, *, as_j
     rows = list(_measured(per_user, temporal))
     pick, sentence = _pick(rows)
     served = pick.recommender.refit(events)
-    served.measured = pick.tests[0].to_dict() | {"trained_on": "the train and validation parts"}
+    slices = by_activity(pick.tests[0], per_user.test)
+    served.measured = pick.tests[0].to_dict() | {"slices": slices, "trained_on": "the train and validation parts"}
     served.save(out_dir)
     if as_json:
         show_json({"models": [row.to_dict() for row in rows], "pick": pick.model, "why": sentence, "out": str(out_dir)})

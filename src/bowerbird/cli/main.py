@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import bowerbird
+from bowerbird.cli.console import console
 from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_app
 from bowerbird.cli.experiments import experiment_app
 from bowerbird.cli.federate import federate
@@ -484,13 +485,16 @@ def serve(
     behind_proxy: Annotated[bool, typer.Option(help="Trust a proxy on who asks, and answer to any host.")] = False,
     update_every: Annotated[float, typer.Option(help="Seconds between two updates from new events; 0: none.")] = 0.0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that compute slates beside the one that answers.")] = 0,
+    console: Annotated[
+        bool, typer.Option(help="Hang the console in at /console, where its extra is installed.")
+    ] = True,
 ) -> None:
     """Answer over HTTP, and take events, until Ctrl-C."""
     from bowerbird.cli.serving import run_server
 
     run_server(
         run, host, port, data_dir=data_dir, scenarios=scenarios, behind_proxy=behind_proxy, update_every=update_every,
-        workers=workers,
+        workers=workers, console=console,
     )  # fmt: skip
 
 
@@ -598,6 +602,7 @@ def erase(
 app.command("import")(import_rows)
 app.command("select")(select_model)
 app.command()(federate)
+app.command()(console)
 
 
 @app.command()

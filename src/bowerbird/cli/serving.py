@@ -29,12 +29,14 @@ def run_server(
     behind_proxy: bool = False,
     update_every: float = 0.0,
     workers: int = 0,
+    console: bool = True,
 ) -> None:
     """Serve until Ctrl-C; raises `ConfigError` for an address that others can reach while there is no key."""
     one_heap()
     gc.disable()  # what is loaded stays, and looking through it again and again takes half a second
     try:
         app = _loaded(run, host, data_dir, scenarios, behind_proxy, update_every, workers)
+        console = console and _console(app)
     finally:
         gc.enable()
     import uvicorn
@@ -46,6 +48,7 @@ def run_server(
     engine, base = app.state.engine, f"http://{host}:{port}"
     say(f" serves {engine.view.recommender!r}", mark="\n[bold]bowerbird[/]")
     say(f"  recommendations  {base}/v1/recommendations    documentation  {base}/docs")
+    say(f"  console  {base}/console/" if console else '  console  pip install "bowerbird[console]"')
     open_to = "whoever has a key" if engine.keys.all() else "everyone on this machine, and to nobody else"
     say(f"  open to {open_to}; Ctrl-C stops it")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -54,6 +57,35 @@ def run_server(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S,
         proxy_headers=behind_proxy, http=Connection,
     )  # fmt: skip
+
+
+def run_console(server: str, host: str, port: int) -> None:
+    """Show the console of a server until Ctrl-C; raises `ConfigError` for an address that others can reach."""
+    if not (host == "localhost" or _is_loopback(host)):
+        raise ConfigError(
+            f"host is {host!r}, which others can reach. A console of its own process is for this machine: what a "
+            "server shows to others is its own /console, behind keys."
+        )
+    from bowerbird.cli.client import Client
+    from bowerbird.serving.console import PATH, standalone
+
+    app = standalone(Client(server).server)
+    import uvicorn
+
+    say(f"console of {server}: http://{host}:{port}{PATH}/", mark="\n[bold]bowerbird[/] ")
+    say("  open to everyone on this machine; Ctrl-C stops it")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+
+
+def _console(app: "FastAPI") -> bool:
+    """Hang the console into a server where its extra is installed; return whether it is."""
+    from bowerbird.serving import console
+
+    if not console.there():
+        return False
+    console.mount(app)
+    return True
 
 
 def _loaded(

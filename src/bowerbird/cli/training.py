@@ -12,7 +12,7 @@ from bowerbird.cli.steps import forget, labels_told, on_everything, resumable, s
 from bowerbird.core import ConfigError, DataError, did_you_mean, entry_of
 from bowerbird.data import REGISTRY, Interactions, Split, load_split
 from bowerbird.data.readers import open_table
-from bowerbird.evaluation import evaluate
+from bowerbird.evaluation import by_activity, evaluate
 from bowerbird.recommender import Recipe, Recommender, fit
 
 
@@ -87,7 +87,8 @@ def _measure(recommender: Recommender, split: Split, seed: int) -> dict[str, Any
     """Return the report on validation, and of a ranker also how well it tells labels."""
     lists, labels = evaluate(recommender, split.valid, seed=seed), labels_told(recommender, split.valid, seed=seed)
     relied = {"relies_on": recommender.overview().to_dict()}
-    return lists.to_dict() | labels | relied | {"trained_on": "the train part", "split": split.protocol}
+    parts = {"slices": by_activity(lists, split.valid, seed=seed)}
+    return lists.to_dict() | parts | labels | relied | {"trained_on": "the train part", "split": split.protocol}
 
 
 def _show(recommender: Recommender, split: Split, measured: dict[str, Any]) -> None:

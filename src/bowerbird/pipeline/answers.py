@@ -99,6 +99,7 @@ class Answer:
     policy: str = Greedy.version  # the version of the policy that chose
     candidates: np.ndarray | None = None  # int64 (C,): what it chose from, where it explores; pins are not among it
     candidate_propensity: np.ndarray | None = None  # float32 (C,): the chance of each to take the first free place
+    found: Mapping[str, int] = field(default_factory=dict)  # how many candidates each source had, board or list
 
     @classmethod
     def plain(cls, items: np.ndarray, scores: np.ndarray, source: str) -> "Answer":

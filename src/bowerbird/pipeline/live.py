@@ -138,6 +138,12 @@ class LivePipeline:
         other.shelf = shelf
         return other
 
+    def choosing(self, policy: Policy) -> "LivePipeline":
+        """Return this pipeline with another policy."""
+        other = copy(self)
+        other.policy = policy
+        return other
+
     def run(self, asked: Asked) -> Answer:
         """Return a slate of `asked.k` items, fewer only where fewer are allowed."""
         return self._serve(self._begin(asked), self._retrieve)
@@ -347,6 +353,7 @@ class LivePipeline:
                 names[place].append(one.name)
         for place in np.flatnonzero(work.among(work.items, work.pinned)):
             names[place].append("pin")
+        drawn, chance = work.drawn or (None, None)
         return Answer(
             work.items,
             work.scores,
@@ -357,7 +364,9 @@ class LivePipeline:
             tuple(work.trace),
             work.removed,
             self.policy.version,
-            *(work.drawn or ()),
+            drawn,
+            chance,
+            {one.name: len(one.items) for one in work.found if one.name},
         )
 
     # ── sources ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,8 +16,9 @@ from fastapi_offline import FastAPIOffline
 import bowerbird
 from bowerbird.core import World
 from bowerbird.recommender import Recommender
-from bowerbird.serving import catalogue, control, events, problems, recommendations
+from bowerbird.serving import catalogue, control, events, insight, problems, recommendations
 from bowerbird.serving.access import OPEN, Access, guarded
+from bowerbird.serving.browsers import Browsers
 from bowerbird.serving.engine import Engine
 from bowerbird.serving.gate import EVERYWHERE, Gate
 from bowerbird.serving.jobs import Jobs
@@ -67,7 +68,7 @@ def create_app(
     app.state.workers = workers or Workers(engine)
     app.state.jobs = Jobs(engine, workers=app.state.workers, update_every=update_every)
     problems.install(app)
-    for part in (recommendations, events, catalogue, control):
+    for part in (recommendations, events, catalogue, control, insight):
         app.include_router(part.router)
 
     @app.get("/healthz", tags=["operation"], dependencies=guarded(OPEN))
@@ -98,4 +99,5 @@ def create_app(
         any_host=any_host,
         shortcut=recommendations.shortcut,
     )
+    app.add_middleware(Browsers)
     return app

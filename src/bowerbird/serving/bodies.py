@@ -126,6 +126,7 @@ class Asked(Who):
     where: Filter | None = None
     exclude_items: Annotated[list[Id], Field(fail_fast=True, max_length=MOST_EXCLUDED)] = []
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
+    exploration: Annotated[float, Field(ge=0, le=1)] | None = None
     explain: bool = False
     fields: Annotated[list[str], Field(fail_fast=True, max_length=100)] = []
     min_offset: Annotated[int, Field(ge=0, le=LARGEST)] | None = None

@@ -46,7 +46,7 @@ from bowerbird.recommender import Recommender, load
 from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
 from bowerbird.serving.experiments import Laboratory, Make, Trials
-from bowerbird.serving.exploring import Exploring
+from bowerbird.serving.exploring import Exploring, trying
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.questions import allowed_of, asked_of, body_of, causes_of, explain, known_rows, slate_of
 from bowerbird.serving.view import HALF_LIFE_S, NEVER, PUBLISHED, Tally, View, item_table
@@ -103,6 +103,7 @@ class Engine:
         self._heeded = self.catalogue.last  # the last one that `look` obeyed
         self._applied = threading.Condition()
         self._slates: OrderedDict[str, LogEvent] = OrderedDict()
+        self._chosen_from: OrderedDict[str, None] = OrderedDict()  # request_ids of slates that something good came of
         self._changing = threading.RLock()  # one view at a time is made, and nothing is taken back meanwhile
         self._building = threading.Lock()  # held for moments, also by the committing thread
         self._documenting = threading.Lock()
@@ -303,8 +304,23 @@ class Engine:
         view = self.view
         for place, event in enumerate(appended.fresh):
             self._follow(view, appended.start + place, event)
+            self._count_outcome(view, event)
         with self._applied:
             self._applied.notify_all()
+
+    def _count_outcome(self, view: View, event: LogEvent) -> None:
+        """Count a slate, and the first good event that names it: what share of slates is chosen from."""
+        if event.event == SLATE:
+            self.metrics.outcome("shown")
+            return
+        named = event.request_id
+        if named is None or named not in self._slates or named in self._chosen_from:
+            return
+        if any(kind.name == event.event and kind.sign == "positive" for kind in view.kinds):
+            self._chosen_from[named] = None
+            if len(self._chosen_from) > REMEMBERED:
+                self._chosen_from.popitem(last=False)
+            self.metrics.outcome("chosen_from")
 
     def retract(self, event_id: str) -> tuple[int, LogEvent] | None:
         """Take an event back, and what followed from it; return it with its offset, None where there is none to take.
@@ -410,7 +426,9 @@ class Engine:
         trial = view.trials.of.get(question.get("scenario") or DEFAULT.name)
         known = trial is not None and question.get("history") is None
         unit = view.people.key(question.get("user_id"), question.get("session_id")) if known else None
-        return (*plain, None) if trial is None or unit is None else trial.arm(unit)
+        scenario, pipeline, mark = (*plain, None) if trial is None or unit is None else trial.arm(unit)
+        chance = question.get("exploration")
+        return scenario, pipeline if chance is None else pipeline.choosing(trying(chance)), mark
 
     def _run(self, view: View, pipeline: LivePipeline, asked: Asked) -> Answer:
         """Return the pipeline's answer, that of the popular list where it fails; failures are counted."""

@@ -18,6 +18,7 @@ from bowerbird.bandits.beliefs import Belief, Feedback, Linear, Means, NeuralLin
 from bowerbird.bandits.policies import RULE_OF, Explorer
 from bowerbird.core import World
 from bowerbird.features import Context
+from bowerbird.pipeline.policy import Greedy, Policy
 from bowerbird.pipeline.scenario import MOST, Exploration, Scenario
 from bowerbird.serving.view import View
 from bowerbird.store.events import SqliteLog
@@ -110,6 +111,11 @@ class Exploring:
         position = torch.tensor(found["position"].to_numpy(), dtype=torch.int64)
         features = features_of(known.aspects, item, rank)
         return Feedback(item[good], reward[good], position[good], features[good])
+
+
+def trying(chance: float) -> Policy:
+    """Return the policy of one request that says itself how much is tried: epsilon-greedy by the ranker's scores."""
+    return Explorer(Scores(), "epsilon-greedy", chance) if chance else Greedy()
 
 
 def believed(asked: Exploration, aspects: Tensor) -> Belief:

@@ -215,8 +215,8 @@ class _Visit:
             self.status = message["status"]
             self.leave()
             names = {name for name, _ in message["headers"]}
-            own = [] if b"x-request-id" in names else [(b"x-request-id", self.request_id.encode())]
-            message["headers"] = [*message["headers"], *own, (b"x-content-type-options", b"nosniff")]
+            own = ((b"x-request-id", self.request_id.encode()), (b"x-content-type-options", b"nosniff"))
+            message["headers"] = [*message["headers"], *(one for one in own if one[0] not in names)]
         await self._send(message)
 
     def _read(self) -> None:

@@ -28,6 +28,7 @@ class Metrics:
         )
         self._events = counter("events", "Events, by what became of them.", "outcome")
         self._fallbacks = counter("fallbacks", "Slates that were not whole, by step.", "step")
+        self._slates = counter("slates", "Slates since the start, all and those with a good event.", "outcome")
         self._swaps = counter("swaps", "Versions taken into use or refused.", "outcome")
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -50,6 +51,10 @@ class Metrics:
         """Count events that were accepted, duplicates or rejected."""
         if n:
             self._events.labels(outcome).inc(n)
+
+    def outcome(self, outcome: str) -> None:
+        """Count a slate that was shown, or one of them from which something was chosen."""
+        self._slates.labels(outcome).inc()
 
     def swap(self, outcome: str) -> None:
         """Count a version that was taken into use, refused or rolled back."""

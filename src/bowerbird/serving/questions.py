@@ -115,10 +115,18 @@ def body_of(
         "unknown_items": unknown,
         "items": items,
         "trace": [
-            {"stage": step.stage, "candidates": step.candidates, "ms": round(step.ms, 3)} for step in answer.trace
+            {"stage": step.stage, "candidates": step.candidates, "ms": round(step.ms, 3)} | _parts(step.stage, answer)
+            for step in answer.trace
         ],
         "timings_ms": {step.stage: round(step.ms, 3) for step in answer.trace},
     }
+
+
+def _parts(stage: str, answer: Answer) -> dict[str, Any]:
+    """Return what a stage of the trace is made of: what sources found, and what filters removed where that is told."""
+    if stage == "sources" and answer.found:
+        return {"found": dict(answer.found)}
+    return {"removed": dict(answer.removed)} if stage == "filter" and answer.removed else {}
 
 
 def explain(view: View, asked: Asked, answer: Answer, body: dict[str, Any]) -> None:
