@@ -1,11 +1,13 @@
-# The whole manual: make setup, make demo [SERVE=0], make test, make test-federated, make check, make docs.
+# The whole manual: make setup, make demo [SERVE=0], make test, make check, make docs, make test-federated, make
+# test-browser.
 PYTHON ?= python3
 SERVE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
+BROWSER := .venv-browser
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-federated check docs format clean
+.PHONY: setup demo test test-federated test-browser check docs format clean
 
 setup: $(VENV)/.installed
 
@@ -23,12 +25,25 @@ $(VENV)/.tools: pyproject.toml constraints.txt | $(VENV)/.installed
 	@$(PIP) --editable '.[test,check]'
 	@touch $@
 
+$(VENV)/.console: pyproject.toml constraints.txt | $(VENV)/.installed
+	@$(PIP) --editable '.[console]'
+	@touch $@
+
 $(VENV)/.documents: pyproject.toml constraints.txt | $(VENV)/.installed
 	@echo "installing what the documents need ..."
 	@$(PIP) --editable '.[docs]'
 	@touch $@
 
-demo: setup
+# The browser's driver has an environment of its own, over the packages of the first one.
+SITE := -c 'import site; print(site.getsitepackages()[0])'
+$(BROWSER)/.installed: pyproject.toml constraints.txt | $(VENV)/.tools
+	@echo "installing what drives a browser ..."
+	@$(PYTHON) -m venv $(BROWSER)
+	@$(BIN)/python $(SITE) > "$$($(BROWSER)/bin/python $(SITE))/tools.pth"
+	@$(BROWSER)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt playwright
+	@touch $@
+
+demo: $(VENV)/.console
 	@$(BIN)/bowerbird demo $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: $(VENV)/.tools
@@ -43,6 +58,10 @@ test: $(VENV)/.tools
 
 test-federated: .venv-federated/.installed
 	@.venv-federated/bin/python -m pytest tests/privacy/test_flower.py
+
+test-browser: $(BROWSER)/.installed
+	@command -v chromium > /dev/null || (echo "Chromium is needed: apt-get install chromium"; exit 1)
+	@PYTHONPATH=src $(BROWSER)/bin/python -m pytest tests/browser/check_pages.py -p no:xdist
 
 check: $(VENV)/.tools
 	@$(BIN)/ruff format --check --quiet . || ($(BIN)/ruff format --diff --quiet . ; exit 1)
@@ -62,4 +81,5 @@ format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix .
 
 clean:
-	rm -rf $(VENV) .venv-federated build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BROWSER) .venv-federated build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache

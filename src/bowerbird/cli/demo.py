@@ -186,8 +186,12 @@ def _show_stranger(recommender: Recommender) -> None:
 
 
 def _show_next(out_dir: Path, port: int, user: Any) -> None:
+    from bowerbird.serving import console
+
     body = json.dumps({"user_id": user, "k": 3, "explain": True})
     url = f"http://127.0.0.1:{port}/v1/recommendations"
     tell(f"\nSaved in {out_dir}. Next:")
     tell(f"  {command()} serve {word(out_dir)}")
     tell(f"  curl -s {url} -H 'content-type: application/json' -d {word(body)}")
+    if console.there():
+        tell(f"  and look at it: http://127.0.0.1:{port}{console.PATH}/")

@@ -35,6 +35,7 @@ MOST_PEOPLE = 100
 MOST_PAIRS = 2_000_000  # of a user and an item, by which a model without vectors is drawn
 GROUPS = 7  # of a map, the largest; all others are one
 FEWEST, MOST_VALUES = 2, 100  # values of a column that can colour a map
+NAMES = ("item_id", "title")  # columns that tell each item by itself
 MOST_WORDS = 40  # first words of one that has more
 POINTS = 100  # of a curve
 DRIFT_S = 60.0  # between two looks at drift, at least
@@ -231,7 +232,10 @@ def _shared(view: View) -> tuple[np.ndarray, np.ndarray]:
 
 def _columns(items: pl.DataFrame) -> list[str]:
     """Return the columns that can colour a map: of texts with few values, also where a row has several."""
-    return [name for name in items.columns if FEWEST <= len(_words(items[name]).drop_nulls().unique()) <= MOST_VALUES]
+    return [
+        name for name in items.columns
+        if name not in NAMES and FEWEST <= len(_words(items[name]).drop_nulls().unique()) <= MOST_VALUES
+    ]  # fmt: skip
 
 
 def _words(column: pl.Series) -> pl.Series:

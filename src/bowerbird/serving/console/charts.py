@@ -13,6 +13,7 @@ from bowerbird.serving.console.figures import front
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A7F00", "#999999")
 SHAPES = ("circle", "rect", "triangle", "diamond", "pin", "roundRect", "arrow", "circle")
 SLIM = ("pin", "arrow")
+FEW = 400  # points that may be large
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, PingFang SC, Microsoft YaHei, WenQuanYi Zen Hei, sans-serif"
 LONGEST = 40  # letters of a name
 Options = dict[str, Any]
@@ -197,11 +198,12 @@ def plane(
 ) -> Options:  # fmt: skip
     """Return items in a plane: a colour and a shape for each group, rings around cold ones, a star on the found one."""
     ink = "#e8e6e1" if dark else "#22252b"
-    paper = "#16181d" if dark else "#ffffff"
+    paper, size = "#16181d" if dark else "#ffffff", 6 if len(points) > FEW else 10
     series: list[Options] = [
         {
             "type": "scatter", "name": cut(names[group]), "symbol": SHAPES[n],
-            "symbolSize": 10 if SHAPES[n] in SLIM else 6, "itemStyle": {"color": colours(dark)[n], "opacity": 0.75},
+            "symbolSize": size + 4 if SHAPES[n] in SLIM else size,
+            "itemStyle": {"color": colours(dark)[n], "opacity": 0.75},
             "data": [{"name": cut(one["title"] or str(one["item_id"])), "value": [one["x"], one["y"]]}
                      for one in points if one["group"] == group and not one["cold"]],
         }
@@ -209,7 +211,7 @@ def plane(
     ]  # fmt: skip
     ring = {"color": paper, "borderColor": COLOURS[5], "borderWidth": 1.5, "opacity": 0.9}
     series.append({
-        "type": "scatter", "name": cold, "symbol": "circle", "symbolSize": 6, "itemStyle": ring,
+        "type": "scatter", "name": cold, "symbol": "circle", "symbolSize": size, "itemStyle": ring,
         "data": [{"name": cut(one["title"] or str(one["item_id"])), "value": [one["x"], one["y"]]}
                  for one in points if one["cold"]],
     })  # fmt: skip

@@ -9,8 +9,10 @@ all of that to every page outside the console.
 
 import secrets
 import time
+import warnings
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -139,6 +141,17 @@ def hang(app: FastAPI, client: httpx.AsyncClient, *, path: str = PATH) -> None:
         app, mount_path=path, title="bowerbird", favicon="🐦", tailwind=False, show_welcome_message=False,
         binding_refresh_interval=0.25, reconnect_timeout=10.0,
     )  # fmt: skip
+    hung = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            with warnings.catch_warnings():  # NiceGUI looks through all objects for its server, and torch minds that
+                warnings.simplefilter("ignore", FutureWarning)
+                state = await stack.enter_async_context(hung(app))
+            yield state
+
+    app.router.lifespan_context = lifespan
 
 
 def _visit(request: Request, page: str) -> Visit:

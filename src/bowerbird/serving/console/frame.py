@@ -186,8 +186,8 @@ def around(visit: Visit) -> ui.element:
     ui.add_head_html(f'<script>document.documentElement.lang="{visit.spoken}"</script>')  # one of LANGUAGES
     ui.dark_mode(visit.dark)
     ui.colors(primary="#4aa3df" if visit.dark else "#0063a0", negative="#b34400", positive="#00684b")
-    ui.link(visit.say("skip"), "#content").classes("bb-skip")
-    with ui.element("header").classes("bb-bar"):
+    with ui.header(fixed=False, add_scroll_padding=False).classes("bb-bar"):
+        ui.link(visit.say("skip"), "#content").classes("bb-skip")
         ui.label("bowerbird").classes("bb-name")
         nav = ui.element("nav").classes("bb-nav")
         nav.props["aria-label"] = visit.say("pages")
@@ -205,7 +205,7 @@ def around(visit: Visit) -> ui.element:
             else:
                 with ui.element("form").props('method=post action="session/end"'):
                     ui.button(visit.say("sign_out")).props("flat dense no-caps type=submit")
-    main = ui.element("main").classes("bb-main").props("id=content tabindex=-1")
+    main = ui.element("div").classes("bb-main").props("id=content tabindex=-1")
     with main:
         heading(visit.say(visit.page), 1)
     return main

@@ -30,20 +30,33 @@ async def draw(visit: Visit) -> None:
 
 
 def _draw(visit: Visit, in_use: str | None, cards: list[dict[str, Any]], shape: dict[str, Any]) -> None:
-    mine = next((one for one in cards if one["version"] == in_use), None)
     with card():
         _versions(visit, cards, in_use)
-    measured = (mine or {}).get("measured") or {}
-    with ui.element("div").classes("bb-half"):
-        with card():
-            _slices(visit, measured)
-        with card():
-            _calibration(visit, mine, measured)
-        with card():
-            _popularity(visit, shape)
-        with card():
-            _lists(visit, mine)
-    _relies(visit, measured)
+    names = {one["version"]: f"{one['version']} {one['model']}" for one in reversed(cards)}
+    if not names:
+        return
+    first = in_use if in_use in names else next(iter(names))
+    picked = ui.select(names, value=first, label=visit.say("version")).props("outlined dense").style("max-width: 260px")
+    place = box_of()
+
+    def show() -> None:
+        place.clear()
+        mine = next(one for one in cards if one["version"] == picked.value)
+        measured = mine["measured"] or {}
+        with place:
+            with ui.element("div").classes("bb-half"):
+                with card():
+                    _slices(visit, measured)
+                with card():
+                    _calibration(visit, mine, measured)
+                with card():
+                    _popularity(visit, shape)
+                with card():
+                    _lists(visit, mine)
+            _relies(visit, measured)
+
+    picked.on_value_change(show)
+    show()
 
 
 def _versions(visit: Visit, cards: list[dict[str, Any]], in_use: str | None) -> None:
@@ -119,11 +132,11 @@ def _slices(visit: Visit, measured: dict[str, Any]) -> None:
     )
 
 
-def _calibration(visit: Visit, mine: dict[str, Any] | None, measured: dict[str, Any]) -> None:
+def _calibration(visit: Visit, mine: dict[str, Any], measured: dict[str, Any]) -> None:
     heading(visit.say("calibration"))
     curves = (measured.get("rows") or {}).get("calibration") or {}
     if not curves:
-        soft(visit.say("calibration_none", model=mine["model"] if mine else "–"), "")
+        soft(visit.say("calibration_none", model=mine["model"]), "")
         return
     for task, rows in curves.items():
         options = charts.calibration(
@@ -148,9 +161,9 @@ def _popularity(visit: Visit, shape: dict[str, Any]) -> None:
     chart(visit, options, visit.say("popularity_curve"), (visit.say("items_share"), visit.say("choices_share")), rows)
 
 
-def _lists(visit: Visit, mine: dict[str, Any] | None) -> None:
+def _lists(visit: Visit, mine: dict[str, Any]) -> None:
     heading(visit.say("top_tenth"))
-    health = (mine or {}).get("health")
+    health = mine["health"]
     if not health:
         soft(visit.say("not_measured"), "")
         return

@@ -11,6 +11,7 @@ from bowerbird.serving.console.api import Refused, part
 from bowerbird.serving.console.figures import changes
 from bowerbird.serving.console.frame import Visit, box_of, card, heading, settle, soft, state, title, words_in
 from bowerbird.serving.console.items import item_field, title_of, titles
+from bowerbird.serving.console.words import WORDS
 
 K = 10
 PEOPLE = 50
@@ -69,7 +70,11 @@ class _Trial:
                 with card():
                     heading(visit.say("history"))
                     self.past = ui.element("div").classes("bb-steps").props("aria-live=polite")
-                    self.undo = ui.button(visit.say("undo"), on_click=self._take_back).props("flat dense no-caps")
+                    self.undo = (
+                        ui.button(visit.say("undo"), on_click=self._take_back)
+                        .props("flat dense no-caps")
+                        .style("align-self: flex-start")
+                    )
             with card().props("aria-live=polite"):
                 with ui.element("div").classes("bb-line"):
                     heading(visit.say("list"))
@@ -150,11 +155,11 @@ class _Trial:
         moved = changes(
             [one["item_id"] for one in (before or slate)["items"]], [one["item_id"] for one in slate["items"]]
         )
-        self.less.text = visit.say("less", words=", ".join(slate["fallback"])) if slate["fallback"] else ""
+        self.less.text = visit.say("less", words="; ".join(_words(visit, "fall", one) for one in slate["fallback"]))
         self.less.set_visibility(bool(slate["fallback"]))
         if not self.said.text:
             ms = sum(slate["timings_ms"].values())
-            self.said.text = visit.say("answered", rung=slate["rung"], ms=f"{ms:.1f}")
+            self.said.text = visit.say("answered", rung=_words(visit, "rung", slate["rung"]), ms=f"{ms:.1f}")
         self.places.clear()
         with self.places:
             if not slate["items"]:
@@ -262,6 +267,11 @@ class _Trial:
         return found
 
 
+def _words(visit: Visit, kind: str, word: str) -> str:
+    """Return what a word of an answer means."""
+    return visit.say(f"{kind}_{word}") if f"{kind}_{word}" in WORDS else word
+
+
 def _reason(visit: Visit, reasons: list[dict[str, Any]]) -> None:
     """Write the main reason in the visitor's language, and in the other one below."""
     if not reasons:
@@ -269,4 +279,4 @@ def _reason(visit: Visit, reasons: list[dict[str, Any]]) -> None:
         return
     both = [("en", reasons[0]["text"]), ("zh", reasons[0]["text_zh"])]
     for spoken, text in both if visit.spoken == "en" else both[::-1]:
-        soft(text).props(f"dir=auto lang={spoken}")
+        soft(text, "bb-small bb-two-lines").props(f"dir=auto lang={spoken}")

@@ -85,7 +85,7 @@ class _Versions:
     async def _sure(self, says: str, name: str, deed: Callable[[], Awaitable[Any]]) -> None:
         """Do what changes every answer only for whoever types the name of what it is about."""
         visit = self.visit
-        with ui.dialog() as dialog, card():
+        with ui.dialog() as dialog, ui.element("div").classes("bb-card"):
             ui.label(says)
             typed = ui.input(visit.say("version")).props("outlined dense autofocus")
             with ui.element("div").classes("bb-line"):
