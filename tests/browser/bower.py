@@ -40,10 +40,11 @@ def films(folder: Path, *, hostile: bool = False) -> None:
     charm = 1 / (1 + np.arange(N_ITEMS)) ** 0.7
     rows = []
     for user in range(N_USERS):
+        first = int(rng.integers(90_000))  # people come one after the other
         taste = np.where(genre == user % len(GENRES), 6.0, 1.0) * charm
         size = int(rng.integers(6, 2 * EACH - 6))
         for turn, item in enumerate(rng.choice(N_ITEMS, size, replace=False, p=taste / taste.sum())):
-            rows.append((f"u{user}", f"f{item}", NOW + 4_000 * turn + int(rng.integers(3_000))))
+            rows.append((f"u{user}", f"f{item}", NOW + first + 4_000 * turn + int(rng.integers(3_000))))
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "time"], orient="row").sort("time")
     frame.write_csv(folder / "events.csv")
     items = {"item_id": [f"f{n}" for n in range(N_ITEMS)], "title": titles, "genre": [GENRES[one] for one in genre],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bowerbird.serving.console import words
-from bowerbird.serving.console.words import WORDS, age, language, say
+from bowerbird.serving.console.words import WORDS, age, isolated, language, say, sentence
 
 SOURCES = sorted(Path(words.__file__).parent.glob("*.py"))
 
@@ -27,6 +27,14 @@ def test_every_key_that_pages_name_is_there_and_every_one_is_named() -> None:
     assert set(re.findall(r'say\("(\w+)"', text)) <= set(WORDS)
     made = {key for key in WORDS if re.match(r"(stage|fall|rung|on|cost|job|node|alarm|sure)_", key)}
     assert set(WORDS) - named - made == set()
+
+
+def test_a_name_turns_nothing_that_stands_around_it() -> None:
+    bad = "\u202esinema"
+    said = sentence({"text": f"because you chose {bad}", "text_zh": f"《{bad}》", "causes": [{"label": bad}]}, "en")
+    assert said == f"because you chose \u2068{bad}\u2069"
+    assert isolated("plain, 中文 and ünï") == "plain, 中文 and ünï"
+    assert say("en", "like_it", title="עץ") == "Closest to \u2068עץ\u2069"
 
 
 def test_an_unknown_language_is_english() -> None:

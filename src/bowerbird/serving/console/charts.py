@@ -5,7 +5,6 @@ at zero; colours are those of Okabe and Ito, told apart by colour-blind people, 
 """
 
 from collections.abc import Mapping, Sequence
-from math import log10
 from typing import Any
 
 from bowerbird.serving.console.figures import front
@@ -161,11 +160,16 @@ def calibration(rows: Sequence[Mapping[str, float]], dark: bool, *, x: str, y: s
     return found
 
 
+def rounded(value: float) -> float:
+    """Return a number with one digit that matters."""
+    return float(f"{value:.1g}")
+
+
 def pareto(models: Sequence[Mapping[str, Any]], pick: str, cost: str, dark: bool, *, x: str, y: str) -> Options:
     """Return value over cost with intervals: the front as a line, the pick as a diamond. Costs are logarithmic."""
     ink = "#e8e6e1" if dark else "#22252b"
     at = {one["model"]: [max(float(one[cost]), 1e-3), float(one["value"])] for one in models}
-    label = {"show": True, "position": "right", "color": ink, "formatter": "{b}"}
+    label = {"show": True, "position": "right", "distance": 8, "color": ink, "formatter": "{b}"}
     dots = [
         {"name": cut(name, 24), "value": place, "symbol": "diamond" if name == pick else "circle",
          "symbolSize": 18 if name == pick else 10,
@@ -182,12 +186,13 @@ def pareto(models: Sequence[Mapping[str, Any]], pick: str, cost: str, dark: bool
     low, high = min(place[0] for place in at.values()), max(place[0] for place in at.values())
     return base(dark) | {
         "grid": {"left": 30, "right": 110, "top": 16, "bottom": 44, "containLabel": True},
-        "xAxis": axis(dark, x) | {"type": "log", "min": 10 ** int(log10(low) - 1), "max": 10 ** (int(log10(high)) + 1)},
+        "xAxis": axis(dark, x) | {"type": "log", "min": rounded(low / 2), "max": rounded(high * 4)},
         "yAxis": axis(dark, y, nameGap=40),
         "series": [
             {"type": "line", "symbol": "none", "step": "end", "lineStyle": {"color": COLOURS[2], "type": "dashed"},
              "data": [at[name] for name in ahead]},
-            *spreads, {"type": "scatter", "label": label, "labelLayout": {"hideOverlap": True}, "data": dots, "z": 5},
+            *spreads,
+            {"type": "scatter", "label": label, "labelLayout": {"moveOverlap": "shiftY"}, "data": dots, "z": 5},
         ],
     }  # fmt: skip
 

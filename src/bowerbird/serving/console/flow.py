@@ -10,6 +10,7 @@ from bowerbird.serving.console.api import Refused
 from bowerbird.serving.console.figures import flow
 from bowerbird.serving.console.frame import Visit, box_of, card, chart, heading, settle, soft, state, table, words_in
 from bowerbird.serving.console.items import item_field, titles
+from bowerbird.serving.console.words import LANGUAGES, sentence
 
 PEOPLE = 50
 CAUSES = 8
@@ -154,9 +155,8 @@ class _Way:
         if why["reasons"]:
             heading(visit.say("reasons"))
         for reason in why["reasons"]:
-            both = [("en", reason["text"]), ("zh", reason["text_zh"])]
-            for spoken, text in both if visit.spoken == "en" else both[::-1]:
-                words_in("div", text, "bb-any").props(f"dir=auto lang={spoken}")
+            for spoken in sorted(LANGUAGES, key=lambda one: one != visit.spoken):
+                words_in("div", sentence(reason, spoken), "bb-any").props(f"dir=auto lang={spoken}")
             if causes := [one for one in reason["causes"] if one.get("share") is not None][:CAUSES]:
                 form = "{:+.2f}" if reason["kind"] == "features" else "{:.0%}"  # what columns add is no share
                 rows = [(charts.cut(str(one["label"]), 80), form.format(one["share"])) for one in causes]

@@ -97,9 +97,9 @@ def _versions(visit: Visit, cards: list[dict[str, Any]], in_use: str | None) -> 
     picked.on_value_change(show)
     show()
     for one in reversed(told):
-        soft(f"{one['version']}: {one['measured'].get('protocol', '')}")
-        if one["measured"].get("trained_on"):
-            soft(visit.say("trained_on", what=one["measured"]["trained_on"]))
+        on = one["measured"].get("trained_on")
+        more = f". {visit.say('trained_on', what=on)}" if on else ""
+        soft(f"{one['version']}: {one['measured'].get('protocol', '')}{more}")
 
 
 def _told(rows: list[charts.Row]) -> list[tuple[str, str, str]]:

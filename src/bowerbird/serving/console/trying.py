@@ -11,7 +11,7 @@ from bowerbird.serving.console.api import Refused, part
 from bowerbird.serving.console.figures import changes
 from bowerbird.serving.console.frame import Visit, box_of, card, heading, settle, soft, state, title, words_in
 from bowerbird.serving.console.items import item_field, title_of, titles
-from bowerbird.serving.console.words import WORDS
+from bowerbird.serving.console.words import LANGUAGES, WORDS, sentence
 
 K = 10
 PEOPLE = 50
@@ -277,6 +277,5 @@ def _reason(visit: Visit, reasons: list[dict[str, Any]]) -> None:
     if not reasons:
         soft(visit.say("no_reason"))
         return
-    both = [("en", reasons[0]["text"]), ("zh", reasons[0]["text_zh"])]
-    for spoken, text in both if visit.spoken == "en" else both[::-1]:
-        soft(text, "bb-small bb-two-lines").props(f"dir=auto lang={spoken}")
+    for spoken in sorted(LANGUAGES, key=lambda one: one != visit.spoken):
+        soft(sentence(reasons[0], spoken), "bb-small bb-two-lines").props(f"dir=auto lang={spoken}")

@@ -1,9 +1,12 @@
 """What pages say, in English and in Chinese."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+from unicodedata import bidirectional
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
+TURNS = ("R", "AL", "AN", "LRE", "RLE", "LRO", "RLO", "LRI", "RLI", "FSI")  # what is not plainly left to right
 
 WORDS: dict[str, tuple[str, str]] = {
     # ── frame ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,8 +269,22 @@ def language(text: str | None) -> Language:
 
 
 def say(spoken: Language, key: str, **values: object) -> str:
-    """Return what a key says; values are put in as they are."""
-    return WORDS[key][LANGUAGES.index(spoken)].format(**values)
+    """Return what a key says; values are put in as they are, and none of them turns what stands around it."""
+    return WORDS[key][LANGUAGES.index(spoken)].format(**{name: isolated(str(value)) for name, value in values.items()})
+
+
+def isolated(text: str) -> str:
+    """Return a text that keeps its direction to itself (UAX 9), also where it holds an override that it never ends."""
+    return f"\u2068{text}\u2069" if any(bidirectional(one) in TURNS for one in text) else text
+
+
+def sentence(reason: Mapping[str, Any], spoken: Language) -> str:
+    """Return what a reason says, with the names of its causes kept apart."""
+    text = str(reason["text" if spoken == "en" else "text_zh"])
+    names = {str(one["label"]) for one in reason["causes"] if one.get("label")}
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, isolated(name))
+    return text
 
 
 def age(spoken: Language, seconds: float) -> str:
