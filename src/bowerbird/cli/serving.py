@@ -36,7 +36,7 @@ def run_server(
     gc.disable()  # what is loaded stays, and looking through it again and again takes half a second
     try:
         app = _loaded(run, host, data_dir, scenarios, behind_proxy, update_every, workers)
-        console = console and _console(app)
+        hung = console and _console(app)
     finally:
         gc.enable()
     import uvicorn
@@ -48,7 +48,8 @@ def run_server(
     engine, base = app.state.engine, f"http://{host}:{port}"
     say(f" serves {engine.view.recommender!r}", mark="\n[bold]bowerbird[/]")
     say(f"  recommendations  {base}/v1/recommendations    documentation  {base}/docs")
-    say(f"  console  {base}/console/" if console else '  console  pip install "bowerbird[console]"')
+    if console:
+        say(f"  console  {base}/console/" if hung else '  console  pip install "bowerbird[console]"')
     open_to = "whoever has a key" if engine.keys.all() else "everyone on this machine, and to nobody else"
     say(f"  open to {open_to}; Ctrl-C stops it")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
