@@ -5,11 +5,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from failing_world import FailsAt
 
 from bowerbird.core import BundleError
 from bowerbird.store import bundles, histories
 from bowerbird.store.backups import SUMS, copy_version, restore, seal
+from failing_world import FailsAt
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from failing_world import FailsAt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from bowerbird.core import BundleError, RealWorld
 from bowerbird.store import bundles
 from bowerbird.store.bundles import Bundle
+from failing_world import FailsAt
 
 MANIFEST = {"model": "ease", "config": {"l2": 5e-05, "name": "Bücher\x1f"}, "report": [1, None, True]}
 WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array([3], np.int64)}

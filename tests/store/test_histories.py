@@ -3,12 +3,12 @@ from typing import Any
 
 import polars as pl
 import pytest
-from failing_world import FailsAt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bowerbird.core import BundleError, RealWorld
 from bowerbird.store import histories
+from failing_world import FailsAt
 
 ONE = "000001"
 PAST = pl.DataFrame(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from failing_world import FailsAt
 
 import bowerbird as bb
 from bowerbird.core import RealWorld
+from failing_world import FailsAt
 
 STEPS = 11  # two of histories and their renames, two tables, weights, the manifest, its rename, the pointer and its own
 
