@@ -169,15 +169,7 @@ def pareto(models: Sequence[Mapping[str, Any]], pick: str, cost: str, dark: bool
     """Return value over cost with intervals: the front as a line, the pick as a diamond. Costs are logarithmic."""
     ink = "#e8e6e1" if dark else "#22252b"
     at = {one["model"]: [max(float(one[cost]), 1e-3), float(one["value"])] for one in models}
-    label = {
-        "show": True,
-        "position": "right",
-        "distance": 8,
-        "padding": [1, 3],
-        "backgroundColor": "#16181d" if dark else "#ffffff",
-        "color": ink,
-        "formatter": "{b}",
-    }
+    label = {"show": True, "position": [14, 10], "color": ink, "formatter": "{b}"}  # below the front
     dots = [
         {"name": cut(name, 24), "value": place, "symbol": "diamond" if name == pick else "circle",
          "symbolSize": 18 if name == pick else 10,
