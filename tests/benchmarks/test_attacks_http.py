@@ -51,7 +51,7 @@ def tried(stage: Stage, folder: Path, n: int, seed: int = 0) -> Found:
         (_attacks_filters.filters, 90, {"over_http": 30}),
         (_attacks_doors.own_requests, 3, {"connections": 0}),
         (_attacks_pages.answers, 60, {}),
-        (_attacks_schema.schema, 1, {"answers_5xx": 0, "operations": 57}),
+        (_attacks_schema.schema, 1, {"answers_5xx": 0, "operations": 66}),
     ],
     ids=lambda one: one.name if isinstance(one, Stage) else "",
 )

@@ -26,6 +26,7 @@ from flwr.common.parameter import bytes_to_ndarray
 from flwr.server import LegacyContext, ServerApp, ServerConfig
 from flwr.server.strategy import FedAvg
 from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
+from safetensors.torch import load_file, save_file
 
 from bowerbird.core import ConfigError, RunOptions, build, lookup
 from bowerbird.core.ids import Ids
@@ -141,16 +142,17 @@ class Silo(NumPyClient):  # type: ignore[misc]
         """Return the answer to a round, whole numbers, and the loss and its pairs with them; keep the people's rows."""
         with np.load(self.home / "events.npz") as mine:
             part = self.plan.side(mine["user"], mine["item"])
-        clients, kept, number = part.clients, self.home / "people.pt", int(config["round"])
+        clients, kept, number = part.clients, self.home / "people.safetensors", int(config["round"])
         if kept.exists():
-            state = torch.load(kept, weights_only=True)
+            state = load_file(kept)
             part.side.own.copy_(state.pop("own"))
             clients.mean, clients.square, clients.steps = (state[name] for name in ("mean", "square", "steps"))
         found = clients.answer(
             torch.tensor([self.silo]), torch.tensor([True]), part.wire.rows(self.plan.seed, number),
             torch.from_numpy(parameters[0].copy()), part.wire.dither(self.plan.seed, number),
         )  # fmt: skip
-        torch.save({"own": part.side.own, "mean": clients.mean, "square": clients.square, "steps": clients.steps}, kept)
+        state = {"own": part.side.own, "mean": clients.mean, "square": clients.square, "steps": clients.steps}
+        save_file({name: one.detach().contiguous().clone() for name, one in state.items()}, kept)
         told = np.array([min(found.loss, RANGE - 1), min(found.pairs, RANGE - 1)]).round()
         return [found.total.numpy(), told], 1, {}
 
