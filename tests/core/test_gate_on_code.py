@@ -95,4 +95,6 @@ def test_what_only_some_may_use_they_do_use(kind: str) -> None:
 
 
 def test_a_line_is_named() -> None:
-    assert faults_of("x = 1\nimport pickle\n", "a.py") == ["a.py:2: pickle reads code"]
+    assert faults_of("x = 1\nimport pickle\n", "a.py") == [
+        "a.py:2: pickle belongs to pickles, which selection/worker.py may use"
+    ]
