@@ -225,6 +225,11 @@ class Limit:
             raise KeyboardInterrupt
 
 
+def holds(row: dict[str, Any], bar: str) -> bool:
+    """Return whether a kept row keeps a bar, written as `--require` takes it."""
+    return _holds(row, *_bar(bar)[1:])
+
+
 def _bar(text: str) -> tuple[str, str, str, float]:
     found = BAR.match(text)
     if found is None:

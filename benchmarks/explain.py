@@ -16,6 +16,7 @@ Counterfactuals are of lists of ten; `counterfactual.verified` is the share that
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -69,7 +70,7 @@ def main() -> int:
     options.add_argument("--keep", help="a folder that trained models are kept in, and taken from")
     asked = options.parse_args()
     if asked.table:
-        return table()
+        return table(asked.json)
     status = 0
     for name in asked.tasks.split(","):
         if name not in FAMILIES:
@@ -85,13 +86,15 @@ def _bars(name: str) -> list[str]:
     family = FAMILIES[name][0]
     if family == "ranker":
         return [*bars, f"agreement>={BAR_AGREEMENT}"]
-    return bars if family == "content" else [*bars, "counterfactual.verified>=1"]
+    if family == "content":
+        bars.append("content.deletion.low>=1e-9")
+    return [*bars, "counterfactual.verified>=1"]
 
 
-def table() -> int:
+def table(as_json: bool) -> int:
     """Print the newest row of every model, and return 1 where one is under its bar."""
     newest = {row["model"]: row for row in _shared.kept("explain")}
-    failed = 0
+    missed = [f"{name}: {bar}" for name, row in newest.items() for bar in _bars(name) if not _shared.holds(row, bar)]
     print(f"{'model':<11}{'family':<10}{'data':<21}{'deletion gain':<24}{'sufficiency':<13}{'ms':>6}  asked again")
     for name, row in newest.items():
         m = row["metrics"]
@@ -100,9 +103,11 @@ def table() -> int:
         held += f"agreement {m['agreement']:.3f}" if "agreement" in m else ""
         figures = f"{told:<24}{m['sufficiency.gain']:<13.3f}{m['ms']:>6.1f}"
         print(f"{name:<11}{row['family']:<10}{row['data']:<21}{figures}  {held}")
-        failed |= m["deletion.low"] <= 0 or m["ms"] > BAR_MS or m.get("agreement", 1) < BAR_AGREEMENT
-        failed |= m.get("counterfactual.verified", 1) < 1
-    return int(failed)
+    for line in missed:
+        print(f"bar not reached: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"benchmark": "explain", "rows": list(newest.values()), "missed": missed}))
+    return int(bool(missed))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 import bowerbird as bb
 import bowerbird.models
 from bowerbird.cli.main import app as program
-from bowerbird.core import BowerbirdDeprecationWarning, BowerbirdError, RunOptions
+from bowerbird.core import BowerbirdDeprecationWarning, BowerbirdError, RunOptions, reason
 from bowerbird.data import Interactions
 from bowerbird.data.files import FORMATS
 from bowerbird.data.readers import USUAL_NAMES
@@ -126,6 +126,7 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
         ("ranking.md", {*RESAMPLED, "gauc_share", "ece", "base_rate"}),
         ("recipes.md", {field.name for kind in RECIPE for field in fields(kind)}),
         ("scenarios.md", {field.name for kind in SCENARIO for field in fields(kind)} | set(SOURCES) | set(shipped())),
+        ("explanations.md", set(reason.KINDS) | set(reason.METHODS)),
         ("http.md", {name for body in BODIES for name in body.model_fields} | {*SCOPES, access.OPEN}),
     ],
     ids=lambda value: value if isinstance(value, str) else min(value),

@@ -28,9 +28,13 @@ class Columns:
     table: FeatureTable
     reference: Reference
 
-    def causes(self, context: Context, items: Tensor, past: Interactions) -> list[tuple[Cause, ...]]:
-        """Return what columns add to the logit of each item (n,) for one request, largest first."""
-        names, added, _ = self._attributed(context, items)
+    def attributed(self, context: Context, items: Tensor) -> tuple[list[str], Tensor, Tensor]:
+        """Return names, and what columns (n, K) and slots (n, S) add to the logits of items (n,) for one request."""
+        batch = replace(join(context, items[None], self.table), alike=0, own=None)
+        return attribute(self.model, batch, self.table.schema, self.reference)
+
+    def causes(self, names: list[str], added: Tensor, items: Tensor, past: Interactions) -> list[tuple[Cause, ...]]:
+        """Return what columns add to each item (n, K), largest first, with what stands in them."""
         found = []
         for item, mine in zip(items.tolist(), added.tolist(), strict=True):
             labels = [self._label(name, item, past) for name in names]
@@ -38,20 +42,15 @@ class Columns:
             found.append(tuple(Cause(names[one], labels[one], mine[one]) for one in order))
         return found
 
-    def said(self, context: Context, items: Tensor) -> tuple[Tensor, Tensor] | None:
+    def said(self, context: Context, by_slot: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the past items that the ranker sees (H,), and what each adds to the logits (H, n); None without."""
         histories = self.table.schema.of_part("history")
         if not histories:
             return None
-        _, _, by_slot = self._attributed(context, items)
         one = histories[0]
         seen = last(context.history, one.width, self.table.counts)[0]
         there = seen >= 0
         return seen[there], by_slot[:, one.slot : one.slot + one.width][:, there].T
-
-    def _attributed(self, context: Context, items: Tensor) -> tuple[list[str], Tensor, Tensor]:
-        batch = replace(join(context, items[None], self.table), alike=0, own=None)
-        return attribute(self.model, batch, self.table.schema, self.reference)
 
     def _label(self, name: str, item: int, past: Interactions) -> str:
         if name in LABELS:

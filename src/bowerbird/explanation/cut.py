@@ -3,6 +3,8 @@
 Shapes: P past items that count, N variants of one request, I items.
 """
 
+from copy import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,15 +24,12 @@ def without_edges(model: LightGCN | NGCF, train: Interactions, past: Past, remov
     """
     pairs, user, found = pair_matrix(train), int(past.context.user[0]), []
     mine = slice(pairs.indptr[user], pairs.indptr[user + 1])
-    kept = getattr(model, "graph", None)
-    try:
-        for one in removed:
-            left = pairs.copy()
-            left.data[mine] = ~np.isin(pairs.indices[mine], past.items[one].cpu().numpy())
-            left.eliminate_zeros()
-            model.graph = Graph.of_matrix(left).to(model.user.device)
-            users, items = model()
-            found.append(model.config.scaled(users[user]) @ model.config.served(items).T)
-    finally:
-        model.graph = kept  # type: ignore[assignment]
+    again = copy(model)  # with the same vectors, and a graph of its own: others may be asking the model now
+    for one in removed:
+        left = pairs.copy()
+        left.data[mine] = ~np.isin(pairs.indices[mine], past.items[one].cpu().numpy())
+        left.eliminate_zeros()
+        again.graph = Graph.of_matrix(left).to(model.user.device)
+        users, items = again()
+        found.append(model.config.scaled(users[user]) @ model.config.served(items).T)
     return torch.stack(found).masked_fill(~model.shaped_item, -torch.inf)

@@ -59,13 +59,16 @@ class Explainer:
         found: list[list[Reason]] = [[] for _ in items]
         if not len(items):
             return []
+        seen = None
         if self.columns is not None:
-            for mine, causes in zip(found, self.columns.causes(context, items, self.past), strict=True):
+            names, added, by_slot = self.columns.attributed(context, items)
+            seen = self.columns.said(context, by_slot)
+            for mine, causes in zip(found, self.columns.causes(names, added, items, self.past), strict=True):
                 named = causes if len(causes) <= 2 * most else (*causes[:most], *causes[-most:])
                 mine.append(words.features(named))
         past = Past(context)
         if len(past) and not isinstance(self.model, Popularity) and bool(self.model.can(context).all()):
-            for mine, reason in zip(found, self._of_past(past, items, most), strict=True):
+            for mine, reason in zip(found, self._of_past(past, items, most, seen), strict=True):
                 mine += reason
         if isinstance(self.model, ContentRetriever) and self.past.item_content and bool(self.model.can(context).all()):
             for mine, reason in zip(found, self._of_content(context, items), strict=True):
@@ -75,14 +78,17 @@ class Explainer:
                 mine.append(self.crowd(item))
         return [tuple(mine) for mine in found]
 
-    def _of_past(self, past: Past, items: Tensor, most: int) -> list[list[Reason]]:
-        """Return for each item the past items that speak most for it; nothing where none does."""
-        rows, said, method = past.items, past.said(self.model, items), method_of(self.model)
+    def _of_past(self, past: Past, items: Tensor, most: int, seen: tuple[Tensor, Tensor] | None) -> list[list[Reason]]:
+        """Return for each item the past items that speak most for it; nothing where none does.
+
+        `seen` is what a ranker sees of the past, and what each item of it adds, instead of what the model makes of it.
+        """
         phrases = self._phrases(past)
-        seen = None if self.columns is None else self.columns.said(past.context, items)
-        if seen is not None and len(seen[0]):  # the ranker's own eyes
+        if seen is not None and len(seen[0]):
             (rows, said), method = seen, "integrated gradients"
             phrases = _lined_up(past, phrases, rows)
+        else:
+            rows, said, method = past.items, past.said(self.model, items), method_of(self.model)
         ids = [self.past.item_ids[row] for row in rows.tolist()]
         labels = [self.past.title(row) for row in rows.tolist()]
         strengths, found = said.T.cpu().numpy(), list[list[Reason]]()

@@ -28,11 +28,6 @@ class Faith:
     sufficiency: float  # how much higher it is with the named ones alone than with as many drawn ones alone
     sufficiency_interval: tuple[float, float]
 
-    @property
-    def holds(self) -> bool:
-        """Whether deletion tells the named causes from others."""
-        return self.deletion_interval[0] > 0
-
 
 def trial(
     said: np.ndarray, rescored: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator, *, named: int = NAMED

@@ -106,10 +106,8 @@ def _of_one(
     """Return the sections of one person, and add to the weights of past items."""
     found: dict[str, dict[str, float]] = {}
     if explainer.columns is not None:
-        causes = explainer.columns.causes(context, items, explainer.past)
-        names = [one.id for one in causes[0]]
-        by_name = [{one.id: abs(one.share) for one in mine} for mine in causes]
-        found["features"] = {name: float(np.mean([mine[name] for mine in by_name])) for name in names}
+        names, added, _ = explainer.columns.attributed(context, items)
+        found["features"] = dict(zip(names, added.abs().mean(dim=0).tolist(), strict=True))
     past = Past(context)
     if len(past) and bool(explainer.model.can(context).all()):
         said = past.said(explainer.model, items).clamp(min=0).sum(dim=1).cpu().numpy()

@@ -97,10 +97,9 @@ def why(
     if not bool(allowed[row]):
         note = "they chose it before, and what was chosen is not shown again"
     elif not bool(scores[0, row].isfinite()):
-        finder = rec.name if rec.source is None else f"{rec.source.name}, who finds {rec.pipeline.candidates:,} items,"
-        note = f"{finder} gives it no score: too few people chose it in training" if rec.source is None else (
-            f"it is not among what {finder} offers"
-        )  # fmt: skip
+        note = f"{rec.name} gives it no score: nobody chose it in training"
+        if rec.source is not None:
+            note = f"it is not among the {rec.pipeline.candidates:,} items that {rec.source.name} finds"
     elif not answered:
         note = f"{rec.name} knows nothing of them, and popularity answers"
     can_be = bool(allowed[row]) and bool(scores[0, row].isfinite())
