@@ -154,7 +154,20 @@ def test_a_silenced_user_is_a_stranger(events: Interactions) -> None:
     assert quiet.recommend(["u8"]).ids == rec.recommend(["u8"]).ids
     assert len(quiet.past) == len(rec.past) - 6
     assert float(quiet.popularity.counts.sum()) == float(rec.popularity.counts.sum()) - 6
+    assert rec.user_ids.row("u7") >= 0
     assert silenced(rec, ["nobody"]) is rec
+
+
+def test_a_silenced_user_is_in_no_reason(events: Interactions) -> None:
+    rec = bb.fit(events, "mf", dim=4, epochs=3)
+    user = rec.user_ids.row("u7")
+    item = int(rec.past.item[rec.past.user == user][0])
+    before = len(rec.explainer.choosers(item))
+    assert len(silenced(rec, ["u7"]).explainer.choosers(item)) == before - 1
+    assert len(rec.explainer.choosers(item)) == before
+
+
+def test_users_that_are_numbers_are_silenced_by_their_text() -> None:
     numbers = bb.fit(bb.read(pl.DataFrame({"user_id": [1, 1, 2, 3], "item_id": [1, 2, 1, 2]})), "itemknn")
     assert silenced(numbers, ["1", "3"]).user_ids.row(2) == 1
     assert silenced(numbers, ["1", "3"]).user_ids.row(1) == -1

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from bowerbird.core import Cause
 from bowerbird.data import Interactions
+from bowerbird.explanation import words
 from bowerbird.explanation.features import Reference, attribute
 from bowerbird.features import Context, FeatureTable, join
 from bowerbird.features.batches import last
 
-LABELS = {"item.item_id": "the item itself", "user.user_id": "who you are"}
-PAST = "what you chose before"
+LABELS = {"item.item_id": words.ITSELF, "user.user_id": words.PERSON}
 ABBREVIATED = 40  # characters of a value
 
 
@@ -56,7 +56,7 @@ class Columns:
         if name in LABELS:
             return LABELS[name]
         if any(one.name == name for one in self.table.schema.of_part("history")):
-            return PAST
+            return words.BEFORE
         part, _, column = name.partition(".")
         return label(column or name, past.items if part == "item" else None, item)  # nobody's own columns are told
 

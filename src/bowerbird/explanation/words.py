@@ -26,6 +26,8 @@ CONTENT = {
     "attributes": ("its attributes", "属性"),
     "behaviour": ("who chose it", "行为"),
 }
+ITSELF, PERSON, BEFORE = "the item itself", "who you are", "what you chose before"  # columns by what they stand for
+COLUMNS = {ITSELF: "物品本身", PERSON: "你的身份", BEFORE: "你过去的选择"}
 
 
 def history(causes: tuple[Cause, ...], phrase: str, method: str) -> Reason:
@@ -66,8 +68,8 @@ def features(causes: tuple[Cause, ...]) -> Reason:
     named = [one.label for one in causes if one.share > 0][:2]
     if not named:
         return Reason("features", "in spite of all its columns", "各项特征都不突出", "integrated gradients", causes)
-    both = " and ".join(named), "、".join(named)
-    return Reason("features", f"because of {both[0]}", f"因为{both[1]}", "integrated gradients", causes)
+    chinese = "、".join(COLUMNS.get(one, one) for one in named)
+    return Reason("features", f"because of {' and '.join(named)}", f"因为{chinese}", "integrated gradients", causes)
 
 
 def content(causes: tuple[Cause, ...]) -> Reason:

@@ -18,7 +18,6 @@ Shapes: U users, I items, E events.
 import secrets
 import time
 from collections.abc import Collection
-from copy import copy
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
@@ -33,9 +32,7 @@ from bowerbird.core import DataError, RequestError, numpy_stream
 from bowerbird.core.ids import Ids
 from bowerbird.data import Interactions
 from bowerbird.models.baselines.ease import EASE
-from bowerbird.models.baselines.popularity import Popularity, PopularityConfig
 from bowerbird.nn.graph import pair_matrix
-from bowerbird.pipeline import Ladder, Pipeline
 from bowerbird.privacy.shards import retrained
 from bowerbird.recommender import Recommender
 
@@ -118,27 +115,16 @@ def silenced(rec: Recommender, names: Collection[str]) -> Recommender:
     gone = rec.user_ids.values.cast(pl.String).is_in(list(names))
     if not gone.any():
         return rec
-    other, taken = copy(rec), set(rec.user_ids.values.to_list())
+    taken = set(rec.user_ids.values.to_list())
     rows = np.flatnonzero(gone.to_numpy()).tolist()
     if rec.user_ids.is_integer:
         free: list[Any] = list(islice((one for one in count(-(2**63) + 1) if one not in taken), len(rows)))
     else:
         free = [secrets.token_hex(16) for _ in rows]
-    ids = rec.user_ids.values.scatter(rows, free) if len(rows) else rec.user_ids.values
-    other.past = replace(rec.past.rows(~gone.to_numpy()[rec.past.user]), user_ids=Ids(ids))
-    for name in ("_people", "health"):
-        other.__dict__.pop(name, None)
-    other.popularity = Popularity(PopularityConfig(), rec.schema).to(rec.device)
-    other.popularity.fit(other.past, numpy_stream(rec.run.seed, "popularity"))
-    other.ladder = Ladder({"model": rec.model, "popularity": other.popularity})
-    other.pipeline = Pipeline(
-        other.ladder, other.past.n_items, [kind.hides for kind in other.past.events], policy=rec.pipeline.policy,
-        world=rec.pipeline.world,
-    )  # fmt: skip
+    ids = rec.user_ids.values.clone().scatter(rows, free)  # which writes into what it is asked of
+    other = rec.over(replace(rec.past.rows(~gone.to_numpy()[rec.past.user]), user_ids=Ids(ids)))
     if rec.source is not None:
         other.source = silenced(rec.source, names)
-    if rec.stage is not None:
-        other.take(rec.stage)
     return other
 
 

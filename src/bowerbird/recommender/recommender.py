@@ -139,22 +139,36 @@ class Recommender:
 
         What a type hides and says counts from now on; the model stays as it was trained until it learns again.
         """
-        old, other = self.past.events, copy(self)
-        if kinds == old:
+        if kinds == self.past.events:
             return self
-        other.past = self.past.meaning(kinds)
-        other.__dict__.pop("explainer", None)
-        if [(kind.weight, kind.sign) for kind in kinds[: len(old)]] != [(kind.weight, kind.sign) for kind in old]:
-            other.popularity = Popularity(PopularityConfig(), self.schema).to(self.device)
-            other.popularity.fit(other.past, numpy_stream(self.run.seed, "popularity"))
-            other.ladder = Ladder({"model": self.model, "popularity": other.popularity})
-        other.pipeline = Pipeline(
-            other.ladder, self.past.n_items, [kind.hides for kind in kinds], policy=self.pipeline.policy,
-            world=self.pipeline.world,
-        )  # fmt: skip
+        other = self.over(self.past.meaning(kinds))
         if self.stage is not None:
             other.take(self.stage.knowing(kinds))
         return other
+
+    def over(self, past: Interactions) -> "Recommender":
+        """Return this recommender, as it was trained, over another past of as many users and the same items.
+
+        What it found in the old past (health, reasons) is found again, and popularity counts what is in the new one.
+        """
+        other = copy(self)
+        other.past = past
+        other.forget_found()
+        other.popularity = Popularity(PopularityConfig(), self.schema).to(self.device)
+        other.popularity.fit(past, numpy_stream(self.run.seed, "popularity"))
+        other.ladder = Ladder({"model": self.model, "popularity": other.popularity})
+        other.pipeline = Pipeline(
+            other.ladder, past.n_items, [kind.hides for kind in past.events], policy=self.pipeline.policy,
+            world=self.pipeline.world,
+        )  # fmt: skip
+        if self.stage is not None:
+            other.take(self.stage)
+        return other
+
+    def forget_found(self) -> None:
+        """Let what was found in the model and the past as they were be found again when it is next asked for."""
+        for name in ("health", "explainer"):
+            self.__dict__.pop(name, None)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -431,8 +445,7 @@ class Recommender:
     ) -> None:
         """Fit the model to `past`: in closed form, or by the loop, stopping early on `valid` or after `epochs`."""
         train = self.past
-        for name in ("health", "explainer"):  # those of the model as it was
-            self.__dict__.pop(name, None)
+        self.forget_found()
         if not len(train.positives):
             raise DataError("there is no positive event to learn from. Declare one with event_types=….")
         self.popularity.fit(train, numpy_stream(self.run.seed, "popularity"))
@@ -493,7 +506,7 @@ class Recommender:
     def take(self, stage: TwoStage) -> None:
         """Order candidates by `stage` from now on."""
         self.stage, self.training = stage, stage.ranking.training
-        self.__dict__.pop("explainer", None)
+        self.forget_found()
         self.pipeline.rank, self.pipeline.candidates = stage.rank, stage.options.candidates
 
     def predict(self, holdout: Holdout, *, raw: bool = False) -> tuple[np.ndarray, Rows]:
