@@ -37,13 +37,14 @@ from bowerbird.core import BowerbirdError
 PAGES = ("", "try", "pipeline", "quality", "choose", "map", "versions")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 READY = "document.querySelectorAll('#content .bb-card').length > 0 && !document.querySelector('.q-spinner')"
-# From the click to the moment at which the page says what it changed: in the browser, by its own clock.
+# From the click on the first item to the moment at which another one is first: in the browser, by its own clock.
 CLICK = """() => new Promise(done => {
-  const said = document.querySelector('[data-said="effect"]'), before = said.innerText, start = performance.now();
+  const first = () => document.querySelector('.bb-list .bb-title')?.innerText;
+  const before = first(), start = performance.now();
   new MutationObserver((_, watch) => {
-    const now = said.innerText;
-    if (now !== before && /[0-9]/.test(now)) { watch.disconnect(); done(performance.now() - start); }
-  }).observe(said, {childList: true, characterData: true, subtree: true});
+    const now = first();
+    if (now && now !== before) { watch.disconnect(); done(performance.now() - start); }
+  }).observe(document.querySelector('#content'), {childList: true, characterData: true, subtree: true});
   document.querySelector('.bb-list button').click();
 })"""
 CLICK_MS = 500  # in which a click shows

@@ -21,7 +21,13 @@ GET = b"GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with as many bytes as the path says, those of SLOWLY after a moment."""
+    """Answer with as many bytes as the path says, those of SLOWLY after a moment; a WebSocket with what it says."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (said := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": said["text"]})
+        return
     if scope["path"] == f"/{SLOWLY}":
         await asyncio.sleep(PATIENCE_S / 3)
     body = LONG[: int(scope["path"][1:])]
@@ -161,3 +167,17 @@ def test_a_connection_goes_on_between_requests(port: int) -> None:
             while not got.endswith(b"\r\n\r\nxxx"):
                 got += client.recv(4096)
             time.sleep(0.6 * PATIENCE_S)
+
+
+def test_a_websocket_may_be_silent_for_longer(port: int) -> None:
+    upgrade = (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with connected(port) as client:
+        client.sendall(upgrade)
+        assert client.recv(4096).startswith(b"HTTP/1.1 101")
+        for _ in range(2):
+            time.sleep(1.5 * PATIENCE_S)
+            client.sendall(b"\x81\x82\0\0\0\0hi")  # a text of two letters, masked with zeros
+            assert client.recv(4096) == b"\x81\x02hi"

@@ -44,6 +44,8 @@ class Connection(HttpToolsProtocol):
             self._head += len(data)
             if self._head > LONGEST_HEAD:
                 self.transport.abort()
+        elif self not in self.connections:
+            self._stop_waiting()  # it is a WebSocket's from now on, whose own protocol looks after it
         elif self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()  # what came was the beginning of nothing, such as an empty line
 
