@@ -53,7 +53,7 @@ class _Versions:
                 with ui.element("tbody"):
                     for one in reversed(found["versions"]):
                         self._row(one, in_use)
-            if in_use is not None:
+            if in_use is not None and len(found["versions"]) > 1:
                 ui.button(visit.say("rollback"), icon="undo", on_click=lambda: self._rollback(in_use)).props(
                     "outline no-caps"
                 ).style("align-self: flex-start")
@@ -172,10 +172,11 @@ class _Versions:
                 return
             rows = [
                 (one["id"], visit.say(one["state"]) if one["state"] in (*OPEN, "done") else one["state"],
-                 moment(one.get("asked")), moment(one.get("deadline")), _steps(one.get("steps")))
+                 moment(one["asked"]), moment(one["deadline"]), moment(one.get("finished")), _steps(one.get("steps")))
                 for one in found["erasures"]
             ]  # fmt: skip
-            table(("", visit.say("state"), visit.say("asked"), visit.say("due"), visit.say("steps")), rows)
+            head = (visit.say(name) for name in ("state", "asked", "due", "finished", "steps"))
+            table(("", *head), rows)
 
     def _no_erasures(self, error: Refused) -> None:
         with card():

@@ -259,6 +259,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "erasures_unknown": ("This server has no route for erasures.", "此服务器没有删除请求的接口。"),
     "asked": ("Asked", "提出时间"),
     "due": ("Due", "期限"),
+    "finished": ("Finished", "完成时间"),
     "steps": ("Steps", "步骤"),
 }  # fmt: skip
 
