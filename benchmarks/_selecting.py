@@ -55,8 +55,9 @@ FACTORS = {
     "ials": {"dim": [32, 64, 128], "l2": [0.002, 0.006, 0.02]},
     "mf": {"dim": [32, 64, 128], "temperature": [0.1, 0.15, 0.3]},
 }
-WALKS = {"dim": [32, 64], "dropout": [0.2, 0.4], "learning_rate": [1e-3, 3e-3]}
-DEEP = {"dim": [8, 16], "learning_rate": [1e-3, 3e-3]}
+WALKS = {"dim": [32, 64, 128], "dropout": [0.2, 0.4], "learning_rate": [1e-3, 3e-3], "blocks": [1, 2]}
+GRAPHS = {"dim": [32, 64], "hops": [1, 2, 3], "l2": [1e-5, 1e-4]}
+DEEP = {"dim": [8, 16, 32], "learning_rate": [1e-3, 3e-3, 1e-2]}
 RANKERS = ("fm", "mlp", "widedeep", "deepfm", "dcnv2", "finalmlp")
 PLANS = {
     "ml-100k": Plan(
@@ -67,7 +68,7 @@ PLANS = {
             "popularity": {"half_life_days": [None, 30.0, 300.0]},
             "ease": {"l2": [30.0, 100.0, 300.0, 1000.0]},
             "spectral": {"rank": [32, 128], "weight": [0.1, 0.3, 1.0]},
-            "lightgcn": {"dim": [32, 64], "hops": [1, 2, 3]},
+            "lightgcn": GRAPHS,
             "sasrec": WALKS,
             **FACTORS,
         },
@@ -79,10 +80,10 @@ PLANS = {
         settings={"mf": {"epochs": 10}, "lightgcn": {"epochs": 12}, "sasrec": {"epochs": 8}, "gru4rec": {"epochs": 6}},
         space={
             "popularity": {},
-            "ease": {"l2": [100.0, 300.0, 1000.0]},
-            "lightgcn": {"dim": [32, 64], "hops": [2, 3]},
-            "sasrec": {"dim": [32, 64], "dropout": [0.2, 0.4]},
-            "gru4rec": {"dim": [32, 64], "dropout": [0.2, 0.4]},
+            "ease": {"l2": [30.0, 100.0, 300.0, 1000.0, 3000.0]},
+            "lightgcn": GRAPHS,
+            "sasrec": {"dim": [32, 64], "dropout": [0.2, 0.4], "learning_rate": [1e-3, 3e-3]},
+            "gru4rec": {"dim": [32, 64], "dropout": [0.2, 0.4], "learning_rate": [1e-3, 3e-3]},
             **FACTORS,
         },
     ),
@@ -98,9 +99,9 @@ PLANS = {
             "popularity": {},
             "ease": {"l2": [30.0, 100.0, 300.0, 1000.0]},
             "spectral": {"weight": [0.1, 0.3]},
-            "lightgcn": {"dim": [32, 64], "hops": [2, 3]},
-            "vbpr": {"dim": [32, 64]},
-            "crossmodal": {"ridge": [0.2, 1.0]},
+            "lightgcn": GRAPHS,
+            "vbpr": {"dim": [32, 64, 128], "learning_rate": [2e-3, 5e-3]},
+            "crossmodal": {"ridge": [0.2, 0.5, 1.0], "dim": [64, 128]},
             **FACTORS,
         },
     ),

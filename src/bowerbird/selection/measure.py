@@ -22,7 +22,8 @@ from bowerbird.evaluation import binary, evaluate
 from bowerbird.recommender import Predictor, Recommender
 
 METRIC, ROW_METRIC = "ndcg@10", "auc"
-REQUESTS, REQUEST_S = 200, 0.5  # timed at most, and how long that may take
+REQUESTS, LEAST_REQUESTS = 200, 20  # timed at most, and at least
+REQUEST_S, REQUEST_SHARE = 0.5, 0.2  # how long that may take, in seconds and of those that training took
 ROWS = 100  # rows of a request, where rows are ranked
 HIGH = 0.95  # the quantile that a limit of latency is held against
 
@@ -60,6 +61,7 @@ def measured(
         fitted = Recommender(config, split.train, run=run)
         fitted.learn(valid=split.valid)
     seconds, training = time.perf_counter() - started, fitted.training
+    longest_s = min(REQUEST_S, REQUEST_SHARE * seconds)
     if on_trained is not None:
         on_trained()
     if training is not None and training.interrupted and not training.best_epoch:
@@ -67,13 +69,13 @@ def measured(
     if isinstance(fitted, Predictor):
         assert isinstance(split, RowSplit)
         values, value = _told(fitted, split)
-        laps = _row_laps(fitted, split)
+        laps = _row_laps(fitted, split, longest_s)
         tensors = sum(array.nbytes for array in fitted.ranking.tensors.values())
     else:
         assert isinstance(split, Split)
         report = evaluate(fitted, split.valid, metrics=[METRIC], intervals=False, seed=run.seed)
         values, value = report.per_user[METRIC].to_numpy(), report.metrics[METRIC]
-        laps = _laps(fitted, split)
+        laps = _laps(fitted, split, longest_s)
         tensors = sum(one.numel() * one.element_size() for one in fitted.model.state_dict().values())
     return Measured(
         value=value, seconds=seconds, ms=float(np.median(laps)), ms_high=float(np.quantile(laps, HIGH)),
@@ -95,7 +97,7 @@ def _told(fitted: Predictor, split: RowSplit) -> tuple[np.ndarray, float]:
     return probability, value
 
 
-def _laps(fitted: Recommender, split: Split) -> np.ndarray:
+def _laps(fitted: Recommender, split: Split, longest_s: float) -> np.ndarray:
     """Return the milliseconds of single requests for ten items, by people whom training knows where there are any."""
     rows = np.unique(split.valid.targets.user)
     warm = rows[rows < split.train.n_users]
@@ -104,22 +106,22 @@ def _laps(fitted: Recommender, split: Split) -> np.ndarray:
     def ask(turn: int) -> None:
         fitted.recommend([ids[turn % len(ids)]], k=10)
 
-    return _timed(ask)
+    return _timed(ask, longest_s)
 
 
-def _row_laps(fitted: Predictor, split: RowSplit) -> np.ndarray:
+def _row_laps(fitted: Predictor, split: RowSplit, longest_s: float) -> np.ndarray:
     """Return the milliseconds of single requests to score a hundred rows."""
     table = split.valid.table
     tables = [table[start : start + ROWS] for start in range(0, min(len(table), ROWS * 20), ROWS)]
-    return _timed(lambda turn: fitted.predict(tables[turn % len(tables)]))
+    return _timed(lambda turn: fitted.predict(tables[turn % len(tables)]), longest_s)
 
 
-def _timed(ask: Callable[[int], object]) -> np.ndarray:
+def _timed(ask: Callable[[int], object], longest_s: float) -> np.ndarray:
     for turn in range(3):  # what is made when first asked for
         ask(turn)
     laps: list[float] = []
     began = time.perf_counter()
-    while len(laps) < REQUESTS and (len(laps) < 20 or time.perf_counter() - began < REQUEST_S):
+    while len(laps) < REQUESTS and (len(laps) < LEAST_REQUESTS or time.perf_counter() - began < longest_s):
         started = time.perf_counter()
         ask(len(laps))
         laps.append(1000 * (time.perf_counter() - started))
