@@ -1,4 +1,4 @@
-"""The generated parts of the documents: commands, models, named data sets, and what came of breaking things.
+"""The generated parts of the documents: commands, models and their figures, data sets, what came of breaking things.
 
     python tests/docs/generated.py
 
@@ -9,11 +9,13 @@ import ast
 import inspect
 import json
 import re
+import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from bowerbird.data.named import READ_WITH
 
 DOCS = Path(__file__).parents[2] / "docs"
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+REFERENCES = ("classic", "ctr", "sequential", "graph", "relations", "content")  # benchmarks that compare models
 MARK = r"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
 
 
@@ -114,11 +117,13 @@ def ours() -> list[Entry]:
 
 
 def models_part() -> str:
-    """Return a section for each model: what it is, where it comes from, and a table of its options."""
-    return "\n".join(_model(one) for one in ours())
+    """Return a table of all models."""
+    rows = [(f"[{one.name}](models/{one.name}.md)", one.summary, ", ".join(one.tags)) for one in ours()]
+    return table(("model", "what it does", "tags"), rows)
 
 
-def _model(entry: Entry) -> str:
+def model_part(entry: Entry) -> str:
+    """Return what a model is, where it comes from, what was measured, and a table of its options."""
     said = comments(entry.config)
     rows = []
     for field in fields(entry.config):
@@ -127,8 +132,37 @@ def _model(entry: Entry) -> str:
             "" if span is None else ", ".join(map(str, span)) if isinstance(span, list) else f"{span[0]} – {span[1]}"
         )
         rows.append((f"`{field.name}`", str(field.default), said.get(field.name, ""), tried))
-    lines = [f"### {entry.name}", entry.summary, f"Tags: {', '.join(entry.tags)}.", *facts(entry)]
-    return "\n\n".join(lines) + "\n\n" + table(("option", "default", "meaning", "searched"), rows)
+    lines = [f"Tags: {', '.join(entry.tags)}.", *facts(entry)]
+    options = "## Options\n\n" + table(("option", "default", "meaning", "searched"), rows)
+    return "\n\n".join(lines) + f"\n\n## Measured\n\n{measured(entry.name)}\n{options}"
+
+
+def measured(model: str) -> str:
+    """Return the newest row of a model on each data set, those on test before others, beside what was published."""
+    rows = []
+    for name in REFERENCES:
+        published = getattr(import_module(name), "PUBLISHED", {})
+        mine = [row for row in kept(name) if row["model"] == model]
+        order = sorted(mine, key=lambda row: row["report"] == "test")  # stable: the newest of each part stays last
+        for data, row in {row["data"]: row for row in order}.items():
+            beside = published.get((data, model), {})
+            figures = list(row["metrics"].items())[:2]
+            rows.append(
+                (
+                    f"`{data}`", row["report"], ", ".join(f"{key} {value:.4f}" for key, value in figures),
+                    ", ".join(f"{beside[key]:.4f}" for key, _ in figures if key in beside),
+                    f"`python benchmarks/{name}.py`, {row['date']}",
+                )
+            )  # fmt: skip
+    if not rows:
+        return "In no table of the repository yet.\n"
+    return table(("data", "part", "ours", "published", "by"), rows)
+
+
+def kept(benchmark: str) -> list[dict[str, Any]]:
+    """Return the rows of a benchmark that were kept, oldest first."""
+    path = BENCHMARKS / "results" / f"{benchmark}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 # ── data sets ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,10 +179,8 @@ def sets_part() -> str:
 
 def explained_part() -> str:
     """Return how faithful the reasons of every model are, by its newest row."""
-    kept = BENCHMARKS / "results" / "explain.jsonl"
-    lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
     rows = []
-    for row in {row["model"]: row for row in map(json.loads, lines)}.values():
+    for row in {row["model"]: row for row in kept("explain")}.values():
         m = row["metrics"]
         again = f"{m['agreement']:.3f} of two seeds" if "agreement" in m else ""
         if "counterfactual.n" in m:
@@ -169,9 +201,7 @@ def _gain(metrics: dict[str, float], of: str) -> str:
 
 def broken_part(benchmark: str) -> str:
     """Return what came of each stage of a benchmark that breaks things, by its newest row."""
-    kept = BENCHMARKS / "results" / f"{benchmark}.jsonl"
-    lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
-    newest = {row["stage"]: row for row in map(json.loads, lines)}
+    newest = {row["stage"]: row for row in kept(benchmark)}
     rows = [
         (
             f"`{row['stage']}`",
@@ -205,6 +235,7 @@ PARTS = {
     "faults": ("what-we-broke.md", partial(broken_part, "faults")),
     "security": ("what-we-broke.md", partial(broken_part, "security")),
     "explain": ("explanations.md", explained_part),
+    **{f"model {one.name}": (f"models/{one.name}.md", partial(model_part, one)) for one in ours()},
 }
 
 
@@ -218,6 +249,7 @@ def written(name: str) -> tuple[Path, str, str]:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(BENCHMARKS))
     for part in PARTS:
         page, _, new = written(part)
         page.write_text(new, encoding="utf-8")
