@@ -8,9 +8,10 @@ from pages import ELSEWHERE, NODE, NOT_RUN, PAGES, ROOT, SHOWN, Block, Reader, b
 from bowerbird.core import UnknownModelError
 
 RUN = ("python", "js", "console", "sh", "toml", "json", "output")
+ENGLISH = [page for page in PAGES if ".zh-CN" not in page.name]  # a page in Chinese has the blocks of its English one
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", ENGLISH, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     lay_out(tmp_path)
     reader = Reader(tmp_path)

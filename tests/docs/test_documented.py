@@ -299,18 +299,19 @@ def test_the_index_of_decisions_has_their_titles() -> None:
         assert f"| {number} | [{title}]({page.name}) |" in index
 
 
-# ── the README in Chinese, and who is to be cited ─────────────────────────────────────────────────────────────────
+# ── pages in Chinese, and who is to be cited ─────────────────────────────────────────────────────────────────
 
 
-def test_the_readme_in_chinese_has_the_same_sections_and_blocks() -> None:
-    english, chinese = ROOT / "README.md", ROOT / "README.zh-CN.md"
+@pytest.mark.parametrize("page", ["README.md", "docs/own-table.md", "docs/select.md"])
+def test_a_page_in_chinese_has_the_same_sections_and_blocks(page: str) -> None:
+    english, chinese = ROOT / page, (ROOT / page).with_suffix(".zh-CN.md")
     assert [(one.language, one.text) for one in blocks_of(english)] == [
         (one.language, one.text) for one in blocks_of(chinese)
     ]
     levels = [re.findall(r"^(#+) ", _prose(page), flags=re.MULTILINE) for page in (english, chinese)]
     assert levels[0] == levels[1]
-    assert "(README.zh-CN.md)" in english.read_text(encoding="utf-8")
-    assert "(README.md)" in chinese.read_text(encoding="utf-8")
+    assert f"({chinese.name})" in english.read_text(encoding="utf-8")
+    assert f"({english.name})" in chinese.read_text(encoding="utf-8")
     words = [re.findall(r"`[^`\n]+`", _prose(page)) for page in (english, chinese)]
     assert sorted(words[0]) == sorted(words[1])
 
