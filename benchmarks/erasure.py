@@ -9,7 +9,7 @@
 - `time`: one person of `--timed` (ml-1m) out of a run and a server's log of all events, with the model that is
   rebuilt: `ease`, and one shard of eight of `mf`.
 
-`--data` is a folder of data sets, or $BOWERBIRD_DATA. Bars, as docs/erasure.md states them: `--bars`.
+`--data` is a folder of data sets, or $BOWERBIRD_DATA. Bars, as docs/erasure-measured.md states them: `--bars`.
 """
 
 import argparse
@@ -133,7 +133,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     options.add_argument("--folds", type=int, default=4, help="of attack")
     options.add_argument("--set-name", default="ml-100k", help="whose people are erased")
     options.add_argument("--timed", default="ml-1m", help="of time: whose person is erased")
-    options.add_argument("--bars", action="store_true", help="ask for what docs/erasure.md states")
+    options.add_argument("--bars", action="store_true", help="ask for what docs/erasure-measured.md states")
     found = options.parse_args(words)
     found.require = found.require + (bars(found.parts, found.models) if found.bars else [])
     return found

@@ -56,6 +56,7 @@ from bowerbird.serving.problems import STATUS, ProblemBody
 from bowerbird.store.keys import SCOPES
 
 DOCS = ROOT / "docs"
+LONGEST = 1_200  # words of a page, blocks and generated parts apart
 SCENARIO = (Scenario, Source, Boost, Freshness, Pin)
 BODIES = [
     one
@@ -290,6 +291,12 @@ def test_every_page_can_be_reached() -> None:
         name = page.relative_to(DOCS).as_posix()
         index = indices.get(page.parent.name)
         assert name in site or (index and f"{page.name})" in index.read_text()), name
+
+
+def test_no_page_is_longer_than_people_read() -> None:
+    for page in sorted(DOCS.rglob("*.md")):
+        text = re.sub(r"<!-- generated: .*?<!-- end -->", "", _prose(page), flags=re.DOTALL)
+        assert page.name == "http.md" or len(text.split()) <= LONGEST, page.name  # that one is looked up, not read
 
 
 def test_the_index_of_decisions_has_their_titles() -> None:
