@@ -121,7 +121,7 @@ def test_int8_that_ranks_otherwise_ends_with_1_and_says_so(clicks: Path, tmp_pat
 def test_mistakes_say_how_to_mend_them(clicks: Path, shop: Path, tmp_path: Path) -> None:
     error = fails(clicks)
     assert isinstance(error, RequestError)
-    assert str(error) == f"as what is {clicks} to be exported? Add --onnx or --feedback."
+    assert str(error) == f"as what is {clicks} to be exported? Add --onnx, --vectors or --feedback."
     error = fails(shop, "--onnx", "--data", "later.csv")
     assert isinstance(error, RequestError)
     assert str(error) == "--data is for a run of feature rows; a recommender is compared on its own users."
@@ -130,3 +130,27 @@ def test_mistakes_say_how_to_mend_them(clicks: Path, shop: Path, tmp_path: Path)
     assert isinstance(error, RequestError)
     assert str(error) == f"{tmp_path / 'ease'} holds ease, which ranks no rows. Train deepfm, or another ranker."
     assert isinstance(fails(tmp_path / "nothing", "--onnx"), BundleError)
+
+
+@pytest.mark.parametrize("model", ["mf", "ials", "lightgcn", "sasrec"])
+def test_vectors_order_items_as_the_model_does(even_odd: Interactions, tmp_path: Path, model: str) -> None:
+    settings = {} if model == "ials" else {"epochs": 1}
+    rec = bb.fit(even_odd, model, run=QUIET, **settings)
+    rec.save(tmp_path / "run")
+    told = json.loads(call(tmp_path / "run", "--vectors", "--json").stdout)
+    assert told["difference"] < 1e-4
+    items = pl.read_parquet(tmp_path / "run" / "item_vectors.parquet")
+    users = pl.read_parquet(tmp_path / "run" / "user_vectors.parquet")
+    assert (told["items"], told["users"]) == (len(items), len(users))
+    scores = users["vector"].to_numpy() @ items["vector"].to_numpy().T
+    for user, row in zip(users["user_id"].head(5), scores, strict=False):
+        mine = {rec.item_ids[int(one)] for one in rec.past.item[rec.past.user == rec.user_ids.row(user)]}
+        best = [items["item_id"][int(one)] for one in np.argsort(-row, kind="stable")]
+        assert next(one for one in best if one not in mine) == rec.recommend([user], k=1).ids[0][0]
+
+
+def test_what_has_no_vectors_says_so(even_odd: Interactions, clicks: Path, tmp_path: Path) -> None:
+    bb.fit(even_odd, "ease").save(tmp_path / "run")
+    assert "ease scores by no dot product. Train mf" in str(fails(tmp_path / "run", "--vectors"))
+    assert "no vectors of users and items" in str(fails(clicks, "--vectors"))
+    assert "Add --onnx, --vectors or --feedback" in str(fails(clicks))

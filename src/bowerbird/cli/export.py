@@ -1,4 +1,4 @@
-"""`bowerbird export`: the ranker of a run as an ONNX graph, checked against the model, on real rows where there are."""
+"""`bowerbird export`: a ranker as an ONNX graph, or vectors as Parquet, both checked against the model."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bowerbird.recommender import Predictor, Recommender, load
 from bowerbird.recommender.export import CANDIDATES, REQUESTS, SAME, to_onnx
 from bowerbird.recommender.predictor import ROWS
 from bowerbird.recommender.ranking import Ranking
+from bowerbird.recommender.vectors import to_vectors
 from bowerbird.store import exports
 from bowerbird.store.bundles import current, kind_of
 
@@ -36,6 +37,19 @@ def run_export(run: Path, out_file: Path | None, data: str | None, *, int8: bool
         raise typer.Exit(1)
     if not as_json:
         tell(f"int8 in {done.int8}; it ranks as the model does (Kendall's τ {done.tau:.4f})")
+
+
+def run_vectors(run: Path, folder: Path | None, *, as_json: bool) -> None:
+    """Write the vectors of users and items."""
+    if kind_of(run) == ROWS:
+        raise RequestError(f"{run} holds a ranker of feature rows, which has no vectors of users and items.")
+    done = to_vectors(load(run), folder or run)
+    exports.note(run, "vectors", done.user_file.resolve(), version=current(run))
+    if as_json:
+        show_json(done.to_dict())
+        return
+    tell(f"{done.items:,} items in {done.item_file}, {done.users:,} users in {done.user_file}: {done.dim} numbers each")
+    tell(f"dot products differ from the model's scores by {done.difference:.1g} of the largest, at most")
 
 
 def _ranking(run: Path, data: str | None) -> tuple[Ranking, list[FeatureBatch]]:

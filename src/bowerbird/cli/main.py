@@ -195,9 +195,18 @@ def predict(
 @app.command()
 def export(
     run: Run,
-    onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX graph.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Its ranker as an ONNX graph.")] = False,
+    vectors: Annotated[
+        bool,
+        typer.Option("--vectors", help="Vectors of users and items, whose dot products are its scores, as Parquet."),
+    ] = False,
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="The file to write; else model.onnx, or feedback.parquet, in the run.")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="The file to write, of --vectors the folder; else model.onnx, or feedback.parquet, in "
+            "the run, or the run.",
+        ),
     ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Write a graph in whole numbers too, where it ranks the same.")
@@ -206,7 +215,7 @@ def export(
         str | None, typer.Option("--data", help="Of feature rows: a table to compare on, 500 rows a request.")
     ] = None,
     feedback: Annotated[
-        bool, typer.Option("--feedback", help="Instead: what a server showed, and what came of it, as Parquet.")
+        bool, typer.Option("--feedback", help="What a server showed, and what came of it, as Parquet.")
     ] = False,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="With --feedback: the data directory; else RUN/server.")
@@ -222,9 +231,14 @@ def export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the ranker of a run for ONNX Runtime, checked against the model; or what came of what its server showed."""
-    if onnx == feedback:
-        raise RequestError(f"as what is {run} to be exported? Add --onnx or --feedback.")
+    """Write the ranker of a run for ONNX Runtime, or vectors, checked against the model; or what a server showed."""
+    if onnx + vectors + feedback != 1:
+        raise RequestError(f"as what is {run} to be exported? Add --onnx, --vectors or --feedback.")
+    if vectors:
+        from bowerbird.cli.export import run_vectors
+
+        run_vectors(run, out_file, as_json=json)
+        return
     if feedback:
         from bowerbird.cli.feedback import run_feedback
 
