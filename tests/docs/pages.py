@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import socket
@@ -231,6 +232,8 @@ class Reader:
             assert fine, f"{line}: {answer.status_code} {answer.text}"
         elif program == "export":
             self._export(words[0])
+        elif program == "python":
+            runpy.run_path(str(ROOT / words[0]))["main"]([*words[1:], "--size", "tiny"])  # a story, at its smallest
         else:
             assert program == "bowerbird", f"{line}: neither run nor listed in NOT_RUN"
             words = [
