@@ -37,7 +37,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "model": options.model,
         "config": config,
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-        "protocol": f"{told.protocol} metric={told.metric} select=valid trained on train and validation",
+        "protocol": told.protocol,
         "report": "test",
         "seeds": [seed],
         "metrics": {f"{role}.{told.metric}": row["test"] for role, row in rows.items()} | {"difference": one.mean},

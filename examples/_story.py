@@ -116,6 +116,7 @@ class Lists:
     """A contest of lists: who finds what people chose later."""
 
     floor: Sequence[Try] = (("popularity", {}),)
+    learnt = "train+validation"  # what the figures of test are of
 
     def __init__(self, parts: Split, metric: str, seed: int) -> None:
         self.parts, self.metric, self.seed = parts, metric, seed
@@ -159,7 +160,8 @@ def contest(told: Told, asked: argparse.Namespace, judge: Lists, baselines: Sequ
             seconds = {"seconds": time.perf_counter() - started}  # of all tries, and of training again
             told.rows.append({"role": role, "model": name, "settings": dict(settings)} | figures | seconds)
     (base, other), (model, report) = tests[-2:]
-    told.difference, told.protocol = judge.compare(report, other), report.protocol
+    told.difference = judge.compare(report, other)
+    told.protocol = f"{report.protocol} metric={metric} select=valid trained-on={judge.learnt}"
     told.taken = model if told.difference.verdict == "better" else base
     show(told)
 

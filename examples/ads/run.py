@@ -1,6 +1,6 @@
 """Ads: what counts is the chance of a click, as a probability, since a price is put on it.
 
-python examples/ads/run.py [--data criteo-8k|avazu-8k|FOLDER|clicks.csv] [--out runs/ads]
+python examples/ads/run.py [--data criteo-8k|avazu-8k|frappe|FOLDER|clicks.csv] [--out runs/ads]
 """
 
 import sys
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import _story
 
 import bowerbird as bb
-from bowerbird.data import Interactions, Rows, read_rows, split_rows
+from bowerbird.data import Interactions, Rows, RowSplit, given_rows, read_rows, split_rows
 from bowerbird.evaluation.rows_report import compare_rows
 from bowerbird.evaluation.statistics import Difference
 from bowerbird.recommender import RankingOptions
@@ -31,6 +31,7 @@ class Clicks(_story.Lists):
     """A contest of probabilities: of shown ads, which are clicked."""
 
     floor = ()
+    learnt = "train, calibrated on validation"
 
     def fit(self, name: str, settings: Mapping[str, Any]) -> Any:
         """Return a ranker of shown ads, or of feature rows."""
@@ -70,13 +71,20 @@ def made(people: int, rng: np.random.Generator) -> Interactions:
     return bb.read(events, event_types=[SHOWN, CLICK], items=ads.drop("published_at").rename({"maker": "advertiser"}))
 
 
+def cut(found: Rows | dict[str, Rows]) -> RowSplit:
+    """Return rows in three parts: as published, or anew where the published test is too small to tell anything."""
+    if isinstance(found, Rows):
+        return split_rows(found, valid=0.15, test=0.25)
+    if {"train", "valid", "test"} <= set(found):
+        return given_rows(found["train"], found["valid"], found["test"])
+    return split_rows(Rows.concat(list(found.values())), valid=0.15, test=0.25)
+
+
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
     name, found = _story.data_of(asked, made, own=lambda path, items: read_rows(path))
-    if isinstance(found, dict):  # the parts of a named set: too small for the test that they have
-        found = Rows.concat(list(found.values()))
-    parts = split_rows(found, valid=0.15, test=0.25) if isinstance(found, Rows) else bb.split(found)
+    parts = bb.split(found) if isinstance(found, Interactions) else cut(found)
     told = _story.Told(name)
     _story.contest(told, asked, Clicks(parts, "auc", asked.seed), BASELINES, DEEP)
     if isinstance(found, Interactions):

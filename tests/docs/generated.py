@@ -31,6 +31,7 @@ from bowerbird.data.named import READ_WITH
 DOCS = Path(__file__).parents[2] / "docs"
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 REFERENCES = ("classic", "ctr", "sequential", "graph", "relations", "content")  # benchmarks that compare models
+STORIES = ("goods", "video", "news", "music", "friends", "ads")
 MARK = r"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
 
 
@@ -199,6 +200,30 @@ def _gain(metrics: dict[str, float], of: str) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def story_part(story: str) -> str:
+    """Return how a story's deep model did against its baseline on real sets, by its newest row of each."""
+    rows = []
+    for row in {row["data"]: row for row in kept("stories") if row["model"] == story}.values():
+        low, high = row["intervals"]["difference"]
+        gain = f"{row['metrics']['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        shown = [_figured(row, role) for role in ("floor", "baseline", "deep")]
+        taken = row["config"]["deep" if row["verdict"] == "better" else "baseline"][0]
+        rows.append((f"`{row['data']}`, {_metric(row)}", *shown, gain, f"`{taken}`"))
+    return table(("data, figure", "floor", "baseline", "deep", "deep − baseline, paired", "take"), rows)
+
+
+def _metric(row: dict[str, Any]) -> str:
+    return next(name.partition(".")[2] for name in row["metrics"] if name.startswith("deep."))
+
+
+def _figured(row: dict[str, Any], role: str) -> str:
+    if role not in row["config"]:
+        return ""
+    name, value = row["config"][role][0], row["metrics"][f"{role}.{_metric(row)}"]
+    low, high = row["intervals"][f"{role}.{_metric(row)}"]
+    return f"`{name}` {value:.4f} [{low:.4f}, {high:.4f}]"
+
+
 def broken_part(benchmark: str) -> str:
     """Return what came of each stage of a benchmark that breaks things, by its newest row."""
     newest = {row["stage"]: row for row in kept(benchmark)}
@@ -236,6 +261,7 @@ PARTS = {
     "security": ("what-we-broke.md", partial(broken_part, "security")),
     "explain": ("explanations.md", explained_part),
     **{f"model {one.name}": (f"models/{one.name}.md", partial(model_part, one)) for one in ours()},
+    **{one: (f"stories/{one}.md", partial(story_part, one)) for one in STORIES},
 }
 
 
