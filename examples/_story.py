@@ -53,19 +53,28 @@ def options(about: str, words: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def data_of(
-    asked: argparse.Namespace, made: Callable[[int, np.random.Generator], Data], own: Callable[..., Data] = bb.read
-) -> tuple[str, Data]:
-    """Return the name of the data and what is in them; `made` gets a number of people and what draws, `own` a path."""
-    given, path = asked.data, Path(asked.data or "")
-    if given is None:
+    asked: argparse.Namespace, made: Callable[[int, np.random.Generator], Data], kinds: Mapping[str, bb.EventType],
+    own: Callable[..., Data] = bb.read,
+) -> tuple[str, Data]:  # fmt: skip
+    """Return the name of the data and what is in them; `made` gets a number of people and what draws, `own` a path.
+
+    In a table, events of the names in `kinds` mean what these say.
+    """
+    name, root, path = asked.data, None, Path(asked.data or "")
+    if name is None:
         print(f"data: made up, {PEOPLE[asked.size]} people, seed {asked.seed}. It shows the way and measures nothing.")
         return "made up", made(PEOPLE[asked.size], np.random.default_rng(asked.seed))
-    name, root = (path.name, str(path.parent)) if path.is_dir() and path.name in REGISTRY else (given, None)
+    if path.is_dir() and path.name in REGISTRY:
+        name, root = path.name, str(path.parent)
     print(f"data: {name}, seed {asked.seed}")
-    if name not in REGISTRY:
-        return given, own(given, items=asked.items)
-    reader = {"interactions": load, "split": load_split, "rows": load_rows}[REGISTRY[name].kind]
-    return name, reader(name, data_root=root)
+    if name in REGISTRY:
+        reader = {"interactions": load, "split": load_split, "rows": load_rows}[REGISTRY[name].kind]
+        found = reader(name, data_root=root)
+    else:
+        found = own(name, items=asked.items)
+    if isinstance(found, Interactions):
+        found = found.meaning(tuple(kinds.get(kind.name, kind) for kind in found.events))
+    return name, found
 
 
 def world(

@@ -24,6 +24,7 @@ SHOWN = bb.EventType("impression", sign="neutral", hides=False, phrase="saw")
 CLICK = bb.EventType("click", hides=False, phrase="clicked")
 RANKING = RankingOptions(given="impression", label=("click",), retriever="popularity")  # a row is an ad that was shown
 BASELINES = [("logistic", {})]
+ENOUGH = 5_000  # rows of a published test; a smaller one is put together with the other parts and drawn anew
 DEEP = [("deepfm", {}), ("dcnv2", {})]
 
 
@@ -72,10 +73,10 @@ def made(people: int, rng: np.random.Generator) -> Interactions:
 
 
 def cut(found: Rows | dict[str, Rows]) -> RowSplit:
-    """Return rows in three parts: as published, or anew where the published test is too small to tell anything."""
+    """Return rows in three parts: as published, or anew where the published test tells too little."""
     if isinstance(found, Rows):
         return split_rows(found, valid=0.15, test=0.25)
-    if {"train", "valid", "test"} <= set(found):
+    if {"train", "valid", "test"} <= set(found) and len(found["test"]) >= ENOUGH:
         return given_rows(found["train"], found["valid"], found["test"])
     return split_rows(Rows.concat(list(found.values())), valid=0.15, test=0.25)
 
@@ -83,7 +84,7 @@ def cut(found: Rows | dict[str, Rows]) -> RowSplit:
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
-    name, found = _story.data_of(asked, made, own=lambda path, items: read_rows(path))
+    name, found = _story.data_of(asked, made, {}, own=lambda path, items: read_rows(path))
     parts = bb.split(found) if isinstance(found, Interactions) else cut(found)
     told = _story.Told(name)
     _story.contest(told, asked, Clicks(parts, "auc", asked.seed), BASELINES, DEEP)

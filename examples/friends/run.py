@@ -68,7 +68,7 @@ def befriended(events: Interactions) -> Split:
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
-    name, events = _story.data_of(asked, made)
+    name, events = _story.data_of(asked, made, {"follow": FOLLOW, "block": BLOCK})
     parts = befriended(events) if "friend" in events.relations else bb.split(events)  # a table of who follows whom
     told = _story.Told(name)
     _story.contest(told, asked, _story.Lists(parts, "ndcg@20", asked.seed), BASELINES, DEEP)

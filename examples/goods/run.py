@@ -38,21 +38,17 @@ def made(people: int, rng: np.random.Generator) -> Interactions:
 
 def bought(holdout: Holdout) -> Holdout:
     """Return the question by what people bought later, whatever else they looked at."""
-    last = len(holdout.targets.events) - 1  # a purchase is the last step of the funnel
-    return replace(holdout, targets=holdout.targets.rows(holdout.targets.event == last))
+    purchase = [kind.name for kind in holdout.targets.events].index("purchase")
+    return replace(holdout, targets=holdout.targets.rows(holdout.targets.event == purchase))
 
 
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
-    name, events = _story.data_of(asked, made)
-    if len(events.events) == 3:  # a funnel: view, cart, purchase, whatever the shop calls them
-        events = events.meaning((LOOK, CART, BUY))
+    name, events = _story.data_of(asked, made, {"view": LOOK, "cart": CART, "purchase": BUY, "buy": BUY})
     told = _story.Told(name)
-    if events.time is None:
-        parts = bb.split(events, "leave-one-out")
-    else:
-        parts = bb.split(events)
+    parts = bb.split(events, "leave-one-out" if events.time is None else "temporal")
+    if BUY in events.events:
         parts = replace(parts, valid=bought(parts.valid), test=bought(parts.test))
     baselines = BASELINES + (DENSE if events.n_items <= 15_000 else [])
     _story.contest(told, asked, _story.Lists(parts, "ndcg@10", asked.seed), baselines, DEEP)

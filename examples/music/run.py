@@ -32,7 +32,7 @@ def made(people: int, rng: np.random.Generator) -> Interactions:
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
-    name, found = _story.data_of(asked, made)
+    name, found = _story.data_of(asked, made, {"play": PLAY, "skip": SKIP})
     parts = found if isinstance(found, Split) else bb.split(found)  # by time where there is one, else at random
     told = _story.Told(name)
     baselines = BASELINES + (DENSE if parts.train.n_items <= 15_000 else [])

@@ -48,7 +48,7 @@ def alike(parts: Split, rng: np.random.Generator) -> Split:
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
-    name, found = _story.data_of(asked, made)
+    name, found = _story.data_of(asked, made, {"view": VIEW, "read": READ})
     # one moment for all, and readers who come later show two articles first; or parts that were published
     parts = alike(found, np.random.default_rng(0)) if isinstance(found, Split) else bb.split(found, warmup=2)
     told = _story.Told(name)

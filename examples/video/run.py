@@ -33,7 +33,7 @@ def made(people: int, rng: np.random.Generator) -> Interactions:
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
-    name, found = _story.data_of(asked, made)
+    name, found = _story.data_of(asked, made, {"open": OPEN, "watch": WATCH})
     parts = found if isinstance(found, Split) else bb.split(found)  # by time where there is one
     told = _story.Told(name)
     _story.contest(told, asked, _story.Lists(parts, "ndcg@20", asked.seed), BASELINES, DEEP)

@@ -5,6 +5,7 @@ import runpy
 import sys
 import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,23 @@ def test_a_story_is_told_of_ones_own_table(tmp_path: Path, capsys: pytest.Captur
     assert "split=temporal" in told.protocol
     assert bb.load(tmp_path / "run").past.fingerprint == bb.read(tmp_path / "sales.csv").fingerprint
     assert "made up" not in capsys.readouterr().out
+
+
+def test_a_shop_of_ones_own_is_judged_by_what_it_calls_buying(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(60), 12)
+    table = {"user": user, "item": 2 * rng.integers(20, size=720) + user % 2, "time": 60 * rng.permutation(720)}
+    kinds = pl.Series("event", ["buy", "view", "cart"] * 240)
+    pl.DataFrame(table).with_columns(kinds).write_csv(tmp_path / "sales.csv")
+    told = tell("goods", "--data", str(tmp_path / "sales.csv"))
+    assert [(kind.name, kind.hides) for kind in told.taken.past.events] == [
+        ("purchase", True), ("view", False), ("cart", False),
+    ]  # fmt: skip
+    holdout = bb.split(bb.read(tmp_path / "sales.csv").meaning(told.taken.past.events)).test
+    bought = replace(holdout, targets=holdout.targets.rows(holdout.targets.event == 0))
+    popular = bb.evaluate(bb.fit(holdout.known, "popularity"), bought, metrics=["ndcg@10"])
+    assert told.rows[0]["test"] == popular.metrics["ndcg@10"]
+    assert popular.n_users < bb.evaluate(bb.fit(holdout.known, "popularity"), holdout).n_users
 
 
 def test_the_story_of_ads_is_told_of_rows(tmp_path: Path) -> None:
