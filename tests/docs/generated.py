@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 from typer.models import ArgumentInfo, OptionInfo
 
 import bowerbird.models  # noqa: F401
@@ -32,6 +33,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 REFERENCES = ("classic", "ctr", "sequential", "graph", "relations", "content")  # benchmarks that compare models
 STORIES = ("goods", "video", "news", "music", "friends", "ads")
+ADDRESSES = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
 MARK = r"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
 
 
@@ -200,6 +202,22 @@ def _gain(metrics: dict[str, float], of: str) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def papers_part() -> str:
+    """Return the papers that CITATION.cff names, each once, with the models that follow it."""
+    papers: dict[str, dict[str, Any]] = {}
+    for one in yaml.safe_load((DOCS.parent / "CITATION.cff").read_text(encoding="utf-8"))["references"]:
+        models = papers.setdefault(one["title"], one | {"models": []})["models"]
+        models += [f"`{one['notes']}`"] if f"`{one['notes']}`" not in models else []
+    rows = []
+    for one in papers.values():
+        names = [who["family-names"] for who in one["authors"]]
+        who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+        links = [other["value"] for other in one.get("identifiers", ())]
+        link = ", ".join(f"[{name}]({ADDRESSES[name.partition(':')[0]]}{name.partition(':')[2]})" for name in links)
+        rows.append((", ".join(one["models"]), f"{who}, {one['title']}, {one['year']}", link))
+    return table(("of", "paper", "link"), rows)
+
+
 def story_part(story: str) -> str:
     """Return how a story's deep model did against its baseline on real sets, by its newest row of each."""
     rows = []
@@ -261,6 +279,7 @@ PARTS = {
     "security": ("what-we-broke.md", partial(broken_part, "security")),
     "explain": ("explanations.md", explained_part),
     **{f"model {one.name}": (f"models/{one.name}.md", partial(model_part, one)) for one in ours()},
+    "papers": ("reading.md", papers_part),
     **{one: (f"stories/{one}.md", partial(story_part, one)) for one in STORIES},
 }
 
