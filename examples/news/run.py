@@ -18,10 +18,15 @@ from bowerbird.data import Interactions, Split
 VIEW = bb.EventType("view", weight=0.5, phrase="opened")
 READ = bb.EventType("read", weight=2.0, phrase="read")
 HELD = 3  # events of each article that validation holds, where the test treats articles alike
-BASELINES = [("itemknn", {"shrink": 0.1}), ("ease", {"l2": 30.0}), ("ease", {"l2": 300.0}), ("spectral", {})]
+WEIGHED = ("popularity", "none")  # whether events weigh by how likely they were to be seen: chosen on validation
+BASELINES = [
+    ("ease", {"l2": 30.0}),
+    ("ease", {"l2": 300.0}),
+    ("spectral", {}),
+    *(("mf", {"temperature": 0.2, "debias": how, "batch_size": 4096}) for how in WEIGHED),
+]
 DEEP = [
-    ("lightgcn", {"hops": 1, "temperature": 0.2, "length": 0.0, "debias": how, "batch_size": 4096})
-    for how in ("popularity", "none")
+    ("lightgcn", {"hops": 1, "temperature": 0.2, "length": 0.0, "debias": how, "batch_size": 4096}) for how in WEIGHED
 ]
 
 
