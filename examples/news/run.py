@@ -25,9 +25,7 @@ BASELINES = [
     ("spectral", {}),
     *(("mf", {"temperature": 0.2, "debias": how, "batch_size": 4096}) for how in WEIGHED),
 ]
-DEEP = [
-    ("lightgcn", {"hops": 1, "temperature": 0.2, "length": 0.0, "debias": how, "batch_size": 4096}) for how in WEIGHED
-]
+DEEP = [("xsimgcl", {"temperature": 0.2, "length": 0.0, "debias": how, "batch_size": 4096}) for how in WEIGHED]
 
 
 def made(people: int, rng: np.random.Generator) -> Interactions:
