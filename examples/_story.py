@@ -212,13 +212,15 @@ def slates(
         engine = Engine(Path(scratch) / "run", Path(scratch) / "data", recommender=rec, scenarios=known, keep=False)
         for scenario in scenarios:
             for user in (past.user_ids[int(most[len(most) // share])] for share in (10, 2)):
-                question = {"user_id": user, "scenario": scenario, "k": k, "explain": True}
+                question = {"user_id": user, "scenario": scenario, "k": k, "explain": True, "fields": ["published_at"]}
                 told.slates.append(engine.recommend(question, f"{scenario}-{user}"))
         engine.close()
     for body in told.slates:
         print(f"{body['scenario']}, for {body['user_id']}:")
         for place in body["items"]:
-            print(f"  {place['position']}. {place['title'] or place['item_id']}: {place['reasons'][0]['text']}")
+            since = place["properties"].get("published_at")
+            age = "" if since is None else f" ({(time.time() - since) / DAY:.0f} d old)"
+            print(f"  {place['position']}. {place['title'] or place['item_id']}{age}: {place['reasons'][0]['text']}")
     with_out = "" if asked.out else "first with --out runs/story: "
     beside = f" --scenarios {folder}" if folder else ""
     print(f"\nlive: {with_out}bowerbird serve {asked.out or 'runs/story'}{beside}")
