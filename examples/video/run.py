@@ -18,7 +18,7 @@ from bowerbird.data import Interactions, Split
 OPEN = bb.EventType("open", weight=0.5, hides=False, phrase="opened")
 WATCH = bb.EventType("watch", weight=3.0, phrase="watched")
 BASELINES = [("itemknn", {}), ("ease", {"l2": 30.0}), ("ease", {"l2": 100.0}), ("ease", {"l2": 300.0})]
-DEEP = [("lightgcn", {"temperature": 0.15, "length": 0.5})]
+DEEP = {"temperature": 0.15, "length": 0.5}
 
 
 def made(people: int, rng: np.random.Generator) -> Interactions:
@@ -30,13 +30,24 @@ def made(people: int, rng: np.random.Generator) -> Interactions:
     return bb.read(events, event_types=[OPEN, WATCH], items=films)
 
 
+def with_pictures(parts: Split) -> tuple[Split, dict[str, str | int]]:
+    """Return parts whose items have vectors of their pictures, where the table of items holds some, and how to begin."""
+    items = parts.train.items
+    if items is None or "image" not in items.columns:
+        return parts, {}
+    train = parts.train.with_content(items={"image": items["image"].to_numpy()})
+    pictured = bb.split(train, valid=parts.valid.targets, test=parts.test.targets)
+    return pictured, {"start": "image", "dim": items["image"].dtype.shape[0]}
+
+
 def main(words: list[str] | None = None) -> _story.Told:
     """Tell the story."""
     asked = _story.options(__doc__ or "", words)
     name, found = _story.data_of(asked, made, {"open": OPEN, "watch": WATCH})
     parts = found if isinstance(found, Split) else bb.split(found)  # by time where there is one
+    parts, begin = with_pictures(parts)
     told = _story.Told(name)
-    _story.contest(told, asked, _story.Lists(parts, "ndcg@20", asked.seed), BASELINES, DEEP)
+    _story.contest(told, asked, _story.Lists(parts, "ndcg@20", asked.seed), BASELINES, [("lightgcn", DEEP | begin)])
     _story.slates(told, asked, "video", everything=None if isinstance(found, Split) else found)
     return told
 
