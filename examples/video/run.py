@@ -31,9 +31,9 @@ def made(people: int, rng: np.random.Generator) -> Interactions:
 
 
 def with_pictures(parts: Split) -> tuple[Split, dict[str, str | int]]:
-    """Return parts whose items have vectors of their pictures, where the table of items holds some, and how to begin."""
+    """Return parts whose items have the vectors of the column `image`, where there is one, and how vectors begin."""
     items = parts.train.items
-    if items is None or "image" not in items.columns:
+    if items is None or not isinstance(items.schema.get("image"), pl.Array):
         return parts, {}
     train = parts.train.with_content(items={"image": items["image"].to_numpy()})
     pictured = bb.split(train, valid=parts.valid.targets, test=parts.test.targets)

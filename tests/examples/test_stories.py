@@ -99,6 +99,21 @@ def test_what_was_heard_comes_again_but_for_podcasts() -> None:
     assert again["music"] > again["podcasts"] == 0
 
 
+def test_clips_begin_as_what_their_pictures_show() -> None:
+    with patch.object(sys, "path", list(sys.path)):
+        script = runpy.run_path(str(EXAMPLES / "video" / "run.py"))
+    films = script["made"](40, np.random.default_rng(0))
+    assert script["with_pictures"](bb.split(films))[1] == {}
+    pictures = np.random.default_rng(0).normal(size=(films.n_items, 4)).astype(np.float32)
+    table = pl.DataFrame({"item_id": films.item_ids.values, "image": pictures})
+    parts, begin = script["with_pictures"](bb.split(films.with_tables(items=table)))
+    assert begin == {"start": "image", "dim": 4}
+    shown = films.item_ids.rows(parts.train.item_ids.values)
+    np.testing.assert_array_equal(parts.train.item_content["image"], pictures[shown])
+    rec = bb.fit(parts, "lightgcn", epochs=1, **begin)
+    assert rec.model.item_vectors().shape == (parts.train.n_items, 4)
+
+
 def test_a_story_is_told_of_ones_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     user = np.repeat(np.arange(60), 12)
