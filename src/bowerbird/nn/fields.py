@@ -16,7 +16,7 @@ from bowerbird.features import FeatureBatch, FeatureSchema, Field, crossed
 from bowerbird.features.fields import POOLED
 from bowerbird.nn.debias import Debias
 from bowerbird.nn.dropout import LEVELS, kept_by, levels
-from bowerbird.nn.losses import FEW, binary, rows
+from bowerbird.nn.losses import WORKERS, binary, is_long, rows
 
 SPREAD = 0.01  # standard deviation of initial vectors
 
@@ -71,12 +71,14 @@ class Table(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         """Return the vectors of `code` (B, S) as (B, S, D)."""
         found = rows(self.weight, code)
-        self.given = found if self.training and code.numel() * FEW < len(self.weight) else None
+        self.given = found if self.training and is_long(self.weight, code) else None
         return found
 
     def penalty(self) -> Tensor:
         """Return half the squared length of all rows; of a long table, of those that it gave last."""
-        return 0.5 * (self.weight if self.given is None else self.given).square().sum()
+        if self.given is None:
+            return 0.5 * self.weight.square().sum()
+        return 0.5 * WORKERS.get() * self.given.square().sum()  # each worker adds its part of the batch to the mean
 
 
 class Fields(nn.Module):

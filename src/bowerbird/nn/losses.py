@@ -5,6 +5,7 @@ All return the loss of each row (B,), unreduced. Shapes: B rows, N negatives, I 
 
 import math
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -115,6 +116,7 @@ class PairConfig(TrainedConfig):
 
 MANY = 8  # candidates of each row from which a batched matrix product is faster than a product and a sum
 FEW = 4  # a table this many times longer than the index gets a gradient for the rows it names, and no other
+WORKERS: ContextVar[int] = ContextVar("workers", default=1)  # how many share the batches: `training.workers` sets it
 
 
 class _Rows(torch.autograd.Function):
@@ -153,11 +155,16 @@ def _distinct(index: Tensor) -> tuple[Tensor, Tensor]:
     return found
 
 
+def is_long(table: Tensor, index: Tensor) -> bool:
+    """Return whether a table (n, D) is much longer than the index of the whole batch, of which workers see a part."""
+    return index.numel() * WORKERS.get() * FEW < len(table)
+
+
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """Return `table[index]`, (…, D), of a table (n, D); a long parameter gets a sparse gradient."""
     if not torch.is_grad_enabled():  # an exported graph holds plain operators, for any number of rows
         return functional.embedding(index, table)
-    sparse = table.is_leaf and index.numel() * FEW < len(table)
+    sparse = table.is_leaf and is_long(table, index)
     found: Tensor = _Rows.apply(table, index, sparse)  # type: ignore[no-untyped-call]
     return found
 

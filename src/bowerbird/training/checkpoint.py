@@ -1,6 +1,6 @@
 """Checkpoints: the whole state of a training after an epoch, so that it goes on as if nothing had happened.
 
-A checkpoint is a .safetensors file named by what the run is (configuration, seed, data, shard); another run never
+A checkpoint is a .safetensors file named by what the run is (configuration, seed, data); another run never
 takes it for its own. It is written beside its place and renamed into it: a crash leaves the old one or the new one.
 """
 
@@ -22,8 +22,12 @@ State = dict[str, Tensor]
 
 def place(folder: str, identity: dict[str, Any]) -> Path:
     """Return the file of the run that `identity` describes."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return Path(folder) / f"{digest[:16]}.safetensors"
+    return Path(folder) / f"{digest(identity)}.safetensors"
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """Return 16 letters that stand for what a run is."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def write(path: Path, progress: dict[str, Any], model: nn.Module, optimiser: Adam, best: State) -> None:

@@ -12,11 +12,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import Tensor, nn
+from torch import Tensor
 
 from bowerbird.core import ConfigError, RunOptions, TrainedConfig, derive, numpy_stream
 from bowerbird.training import checkpoint
 from bowerbird.training.adam import Adam
+from bowerbird.training.workers import Workers
 
 
 @runtime_checkable
@@ -92,8 +93,6 @@ def train(
     optimiser: Adam | None = None,
     validate: Callable[[], float] | None = None,
     epochs: "int | Training | None" = None,
-    shard: tuple[int, int] = (0, 1),
-    on_gradients: Callable[[nn.Module], None] | None = None,
     on_epoch: Callable[[Training], None] | None = None,
 ) -> Training:
     """Train until validation stops gaining, or for exactly `epochs`; leave the model with its best state, frozen.
@@ -101,11 +100,14 @@ def train(
     An earlier training as `epochs` means as many as it chose, each at the learning rate that it had then.
 
     `validate` returns the metric named `config.select` for the model as it is (frozen before the call). Ctrl-C ends
-    training and keeps the best state so far. `on_epoch` is told after every epoch. Several workers cut shards of the
-    same batches and sum their gradients in `on_gradients`, called before every step: each divides by the weight of
-    the whole batch, so that the sum is the gradient one worker would have. With `run.checkpoint`, a training that was
-    interrupted, however roughly, goes on after its last whole epoch and ends with the same model. With an `optimiser`
-    of the model's parameters, training goes on with the moments that it has, and leaves it as it ends.
+    training and keeps the best state so far. `on_epoch` is told after every epoch. With `run.checkpoint`, a training
+    that was interrupted, however roughly, goes on after its last whole epoch and ends with the same model. With an
+    `optimiser` of the model's parameters, training goes on with the moments that it has, and leaves it as it ends.
+
+    Where torch.distributed has a default group, every process of it calls this alike. They cut shards of the same
+    batches and sum their gradients before every step: each divides by the weight of the whole batch, so that the sum
+    is the gradient one worker would have. The first one validates and writes checkpoints, and all see the same folder.
+    Dropout and other noise is drawn by each for its rows. Raises `ConfigError` where they are not given the same.
     """
     optimiser = optimiser or Adam(model.parameters(), config.learning_rate)
     rates: list[float] = []
@@ -113,32 +115,36 @@ def train(
         rates, epochs = epochs.rates, max(1, epochs.best_epoch)
     result = Training(select=config.select if validate else "")
     best: dict[str, Tensor] = {}
-    last, device = epochs or config.epochs, device_of(run)
+    last, device, workers = epochs or config.epochs, device_of(run), Workers.here()
+    what = {"config": [type(config).__qualname__, asdict(config)], "seed": run.seed, "data": batches.fingerprint}
+    what |= {"epochs": epochs, "select": result.select}
     keep = None
     if run.checkpoint:
-        what = {"config": [type(config).__qualname__, asdict(config)], "seed": run.seed, "data": batches.fingerprint}
-        keep = checkpoint.place(run.checkpoint, what | {"epochs": epochs, "select": result.select, "shard": shard})
+        keep = checkpoint.place(run.checkpoint, what)
         kept = checkpoint.recall(keep, model, optimiser)
         if kept is not None:
             result, best = Training(**kept[0]), kept[1]
             result.resumed_from, result.interrupted = result.epochs, False
-    with _bar(run, last) as show:
+    workers.agree(f"{checkpoint.digest(what)} after epoch {result.epochs}")
+    noise = ("worker", workers.rank) if workers.size > 1 else ()
+    with _bar(run, last) as show, workers.sharing():
         try:
             while result.epochs < last and not _enough(result, config, epochs):
                 rate = config.learning_rate * config.decay**result.epochs * config.plateau ** _idle(result)
                 optimiser.learning_rate = rates[result.epochs] if result.epochs < len(rates) else rate
                 result.rates.append(optimiser.learning_rate)
-                with seeded(run, device, "train", result.epochs):
-                    loss = _one_epoch(model, batches, optimiser, result, run, shard, on_gradients)
+                with seeded(run, device, "train", result.epochs, *noise):
+                    loss = workers.total(_one_epoch(model, batches, optimiser, result, run, workers))
+                workers.share_buffers(model)
                 row = {"epoch": float(result.epochs), "loss": loss}
                 if validate is not None and (result.epochs % config.valid_every == 0 or result.epochs == last):
                     _frozen(model)
-                    row[config.select] = value = validate()
+                    row[config.select] = value = workers.of_first(validate() if workers.first else 0.0)
                     if value > result.best:
                         result.best, result.best_epoch = value, result.epochs
                         best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
                 result.curve.append(row)
-                if keep is not None:
+                if keep is not None and workers.first:
                     checkpoint.write(keep, asdict(result), model, optimiser, best)
                 show(result)
                 if on_epoch is not None:
@@ -202,24 +208,22 @@ def _one_epoch(
     optimiser: Adam,
     result: Training,
     run: RunOptions,
-    shard: tuple[int, int],
-    on_gradients: Callable[[nn.Module], None] | None,
+    workers: Workers,
 ) -> float:
-    """Take every step of the next epoch, note it in `result`, and return the mean loss."""
+    """Take every step of the next epoch, note it in `result`, and return the mean loss of this worker's rows."""
     started, cutting, losses, epoch = time.perf_counter(), 0.0, [], result.epochs
     if hasattr(model, "begin_epoch"):
         model.begin_epoch(numpy_stream(run.seed, "begin_epoch", epoch))
     model.train()
     for step in range(len(batches)):
         before = time.perf_counter()
-        batch = batches.batch(epoch, step, shard)
+        batch = batches.batch(epoch, step, workers.shard)
         cutting += time.perf_counter() - before
         optimiser.zero_grad()
         whole = batch.weight.sum() if batch.whole is None else batch.whole
         loss: Tensor = torch.dot(model.loss(batch), batch.weight / whole)
         torch.autograd.backward(loss)
-        if on_gradients is not None:
-            on_gradients(model)
+        workers.sum_gradients(optimiser.parameters)
         optimiser.step()
         losses.append(loss.detach())
     model.eval()
@@ -228,7 +232,7 @@ def _one_epoch(
     result.seconds += time.perf_counter() - started
     result.data_share = spent / result.seconds
     result.epochs += 1
-    result.rows_per_s = result.epochs * batches.n_rows / shard[1] / result.seconds
+    result.rows_per_s = result.epochs * batches.n_rows / result.seconds
     return mean
 
 
