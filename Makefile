@@ -1,5 +1,5 @@
 # The whole manual: make setup, make demo [SERVE=0], make test, make check, make docs, make test-federated, make
-# test-browser.
+# test-browser, make test-ray, make test-torchrec.
 PYTHON ?= python3
 SERVE ?= 1
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 BROWSER := .venv-browser
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-federated test-browser check docs format clean
+.PHONY: setup demo test test-federated test-browser test-ray test-torchrec check docs format clean
 
 setup: $(VENV)/.installed
 
@@ -59,6 +59,27 @@ test: $(VENV)/.tools
 test-federated: .venv-federated/.installed
 	@.venv-federated/bin/python -m pytest tests/privacy/test_flower.py
 
+.venv-ray/.installed: pyproject.toml constraints.txt # Ray brings some thirty packages: an environment of its own
+	@$(PYTHON) -m venv .venv-ray
+	@.venv-ray/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[ray]' pytest hypothesis
+	@touch $@
+
+test-ray: .venv-ray/.installed
+	@OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest tests/distributed/check_ray.py
+
+# A plain install of TorchRec pulls 2.7 GB of CUDA and does not import: the pair that works is named, without what it asks for.
+.venv-torchrec/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-torchrec
+	@.venv-torchrec/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable . pytest hypothesis
+	@.venv-torchrec/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps \
+		torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 $(TORCHREC_NEEDS)
+	@touch $@
+
+test-torchrec: .venv-torchrec/.installed
+	@OMP_NUM_THREADS=1 .venv-torchrec/bin/python -m pytest tests/distributed/check_torchrec.py
+
 test-browser: $(BROWSER)/.installed
 	@command -v chromium > /dev/null || (echo "Chromium is needed: apt-get install chromium"; exit 1)
 	@PYTHONPATH=src $(BROWSER)/bin/python -m pytest tests/browser/check_pages.py -p no:xdist
@@ -81,5 +102,5 @@ format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix .
 
 clean:
-	rm -rf $(VENV) $(BROWSER) .venv-federated build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(BROWSER) .venv-federated .venv-ray .venv-torchrec build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache

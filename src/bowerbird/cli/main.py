@@ -103,6 +103,13 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     threads: Annotated[int | None, typer.Option(help="0 leaves it to torch.")] = None,
     refit: Annotated[bool, typer.Option(help="Train the chosen configuration on everything before saving.")] = True,
+    on: Annotated[
+        str | None, typer.Option(help="ray, or torchrun where that started this process: workers share each batch.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="With --on ray: how many processes.")] = 2,
+    address: Annotated[
+        str | None, typer.Option(help="With --on ray: a cluster that runs already; else one is started here.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a model, measure it on what came later, and save it ready to serve."""
@@ -125,7 +132,12 @@ def train(
     if json:
         sections["run"]["progress"] = False
     chosen = {name: {key: value for key, value in part.items() if value is not None} for name, part in sections.items()}
-    run_training(recipe, chosen, out_dir, refit=refit, as_json=json)
+    if on is None:
+        run_training(recipe, chosen, out_dir, refit=refit, as_json=json)
+        return
+    from bowerbird.cli.spread import Asked, run_spread
+
+    run_spread(Asked(recipe, chosen, out_dir, refit=refit, as_json=json), on, workers, address)
 
 
 def settings(pairs: list[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from bowerbird.data.readers import open_table
 from bowerbird.evaluation import evaluate_rows
 from bowerbird.features import Column, infer
 from bowerbird.recommender import Predictor, Recipe, fit
+from bowerbird.training import Workers
 
 FIRST, COLUMNS = 20, 8  # rows and columns that people are shown
 
@@ -44,6 +45,8 @@ def run_rows(recipe: Recipe, out_dir: Path | None, *, refit: bool, as_json: bool
     predictor.measured = report | relied | {"trained_on": "the train part", "split": split.protocol}
     if refit:
         predictor, refit = on_everything(predictor, _together(split))
+    if not Workers.here().first:
+        return
     version = predictor.save(out_dir) if out_dir is not None else None
     forget(state, predictor.training)
     if as_json:

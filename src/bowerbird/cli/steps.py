@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bowerbird.cli.output import say
+from bowerbird.cli.output import err, out, say
 from bowerbird.core import RunOptions
 from bowerbird.data import Holdout, RowSplit, Split
 from bowerbird.evaluation import evaluate_rows
 from bowerbird.features import Column
 from bowerbird.recommender import Predictor, Recipe, Recommender
 from bowerbird.selection import Search, search
-from bowerbird.training import Training
+from bowerbird.training import Training, Workers
 
 Fitted = TypeVar("Fitted", Recommender, Predictor)
 
@@ -43,6 +43,11 @@ def searched(
     flatters = "" if found.best == recipe.model else f" Chosen on the {who} measured below, whose figures flatter it."
     say(f"{found}.{flatters}")
     return found
+
+
+def others_are_silent() -> None:
+    """Let only the first of several workers speak."""
+    out.quiet = err.quiet = not Workers.here().first
 
 
 def resumable(run: RunOptions, out_dir: Path | None) -> tuple[RunOptions, Path | None]:

@@ -8,18 +8,20 @@ from typing import Any
 from bowerbird.cli.main import show_reports
 from bowerbird.cli.output import command, out, say, show_json, show_table, tell, word
 from bowerbird.cli.rows import run_rows
-from bowerbird.cli.steps import forget, labels_told, on_everything, resumable, say_resumed, searched
+from bowerbird.cli.steps import forget, labels_told, on_everything, others_are_silent, resumable, say_resumed, searched
 from bowerbird.core import ConfigError, DataError, did_you_mean, entry_of
 from bowerbird.data import REGISTRY, Interactions, Split, load_split
 from bowerbird.data.readers import open_table
 from bowerbird.evaluation import by_activity, evaluate
 from bowerbird.recommender import Recipe, Recommender, fit
+from bowerbird.training import Workers
 
 
 def run_training(
     path: Path | None, given: dict[str, dict[str, Any]], out_dir: Path | None, *, refit: bool, as_json: bool
 ) -> None:
-    """Run a recipe, or the options given, or the recipe as the options change it."""
+    """Run a recipe as the options change it, or the options alone; of several workers only the first speaks."""
+    others_are_silent()
     recipe = Recipe.of(path, given)
     if recipe.data is None:
         raise ConfigError("there is no data to train on. Name a file or a data set with --data.")
@@ -47,9 +49,13 @@ def run_training(
     if left_out:
         why = f"have no {recommender.ranking.given} and are left out of what the ranker learns"
         say(f"{left_out:,} pairs of the train part {why}")
-    recommender.measured = report = _measure(recommender, split, recipe.run.seed)
+    first = Workers.here().first
+    report = _measure(recommender, split, recipe.run.seed) if first else {}
+    recommender.measured = report
     if refit:
         recommender, refit = on_everything(recommender, events)
+    if not first:
+        return
     version = recommender.save(out_dir) if out_dir is not None else None
     forget(state, recommender.training)
     if as_json:

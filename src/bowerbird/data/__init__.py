@@ -2,6 +2,7 @@
 
 from bowerbird.data.conversion import convert
 from bowerbird.data.description import Description, describe
+from bowerbird.data.encoded import encode
 from bowerbird.data.interactions import Edges, EventType, Interactions, PairTable, Schema, declared
 from bowerbird.data.labels import Labels
 from bowerbird.data.named import REGISTRY, NamedData, get, load, load_rows, load_split
@@ -27,6 +28,7 @@ __all__ = [
     "convert",
     "declared",
     "describe",
+    "encode",
     "get",
     "given_rows",
     "later",

@@ -19,6 +19,7 @@ from typing import Any
 from bowerbird.core import DataError, did_you_mean
 from bowerbird.data import sets
 from bowerbird.data.archives import open_zip
+from bowerbird.data.encoded import is_encoded, read_encoded
 from bowerbird.data.files import typed
 from bowerbird.data.interactions import EventType, Interactions
 from bowerbird.data.readers import read
@@ -95,6 +96,10 @@ def load(source: str | Path, *, data_root: str | None = None, **columns: Any) ->
         data, folder = _located(name, "load", data_root)
         [events] = _parts(data, folder).values()
         return sets.relate(events, folder, data.relations)
+    if is_encoded(path):
+        if own := [column for column in given if column not in ("items", "users")]:
+            raise DataError(f"{source} holds codes, and knows its columns; leave out {', '.join(own)}.")
+        return read_encoded(path, items=columns.get("items"), users=columns.get("users"))
     if path.suffix == ".zip" and path.is_file() and not given:
         return _owners_zip(path)
     if not path.exists() and not path.suffix and (os.sep not in name or name.split("/")[0] in REGISTRY):

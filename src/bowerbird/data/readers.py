@@ -101,7 +101,7 @@ def interpret(
     users = attempt(encode_ids, frame[found["user"]], place)
     items = attempt(encode_ids, frame[found["item"]], place)
     times = attempt(seconds_of, frame[found["time"]], place) if "time" in found else None
-    weights = attempt(_numbers, frame[found["weight"]], place) if "weight" in found else None
+    weights = attempt(numbers_of, frame[found["weight"]], place) if "weight" in found else None
     events = attempt(_events, frame, found.get("event"), event_types, place)
     others = attempt(_typed_extra, frame, rest, table)
     tables = {
@@ -257,7 +257,8 @@ def _check_kind(column: pl.Series, place: Place, role: str, *also: type[pl.DataT
         )
 
 
-def _numbers(column: pl.Series, place: Place) -> np.ndarray:
+def numbers_of(column: pl.Series, place: Place) -> np.ndarray:
+    """Return weights float32; raises `DataError` where they are not 0 or more."""
     _check_kind(column, place, "weight")
     numbers = column.cast(pl.Float64, strict=False)
     bad = numbers.is_null() | ~numbers.is_between(0, HEAVIEST).fill_null(False)

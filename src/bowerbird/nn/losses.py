@@ -162,6 +162,9 @@ def is_long(table: Tensor, index: Tensor) -> bool:
 
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """Return `table[index]`, (…, D), of a table (n, D); a long parameter gets a sparse gradient."""
+    if (held := getattr(table, "held", None)) is not None:  # in shards, which `distributed.tables` asks for
+        sent: Tensor = held(index)
+        return sent
     if not torch.is_grad_enabled():  # an exported graph holds plain operators, for any number of rows
         return functional.embedding(index, table)
     sparse = table.is_leaf and is_long(table, index)
