@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional
 
 from bowerbird.core import ConfigError, MissingExtraError
 from bowerbird.nn.losses import is_long
@@ -79,9 +78,8 @@ class Held(nn.Module):
         found = torch.zeros(len(flat), self.shape[1])
         for block in self.blocks:
             place = ((flat >= block.start) & (flat < block.end)).nonzero()[:, 0]
-            asked = functional.pad(flat[place] - block.start, (0, 1))  # row 0 too: TorchRec cannot be asked for none
-            rows = KeyedJaggedTensor(["rows"], asked, torch.ones_like(asked))
-            found = found.index_copy(0, place, block.module(rows)["rows"].values()[:-1])
+            rows = KeyedJaggedTensor(["rows"], values=flat[place] - block.start, lengths=torch.ones_like(place))
+            found = found.index_copy(0, place, block.module(rows)["rows"].values())
         return found.view(*index.shape, self.shape[1])
 
     @torch.no_grad()
@@ -159,7 +157,7 @@ def _cut(whole: Tensor, name: str, kind: str, workers: int) -> tuple[Held, str]:
     group = distributed.group.WORLD
     assert group is not None
     plan = planner.collective_plan(collections, [sharder], group)
-    told, blocks = str(plan), []
+    blocks = []
     for piece in range(pieces):
         planned = plan.plan[str(piece)]
         one = planned[f"block{piece}"]
@@ -172,7 +170,7 @@ def _cut(whole: Tensor, name: str, kind: str, workers: int) -> tuple[Held, str]:
             collections[str(piece)], planned, ShardingEnv.from_process_group(group), torch.device("cpu")
         )
         blocks.append(Block(bounds[piece], bounds[piece + 1], module, owners))
-    return Held(whole, blocks), f"{name} ({n:,} × {dim}), {kind}-wise\n{told}"
+    return Held(whole, blocks), f"{name} ({n:,} × {dim}), {kind}-wise\n{plan}"
 
 
 def _shard(block: Block, values: Tensor) -> nn.Parameter:

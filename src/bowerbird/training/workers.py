@@ -95,7 +95,7 @@ class Workers:
         """Give every worker the sum of all workers' gradients: that of the whole batch."""
         if self.size == 1:
             return
-        parameters = [one for one in parameters if not hasattr(one, "own")]  # shards, see `distributed.tables`
+        parameters = [one for one in parameters if not (one.is_meta or hasattr(one, "own"))]  # `distributed.tables`
         named = [_named(one) for one in parameters]
         counts = self._gathered(torch.tensor(named, device=parameters[0].device))
         whole = []
