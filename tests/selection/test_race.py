@@ -19,7 +19,7 @@ from bowerbird.recommender import DataOptions, Recipe, SplitOptions
 from bowerbird.selection import Advice, as_dict, as_html, recipe_text, select
 from bowerbird.selection import race as race_module
 from bowerbird.selection.measure import Measured
-from bowerbird.selection.worker import Answer, Worker
+from bowerbird.selection.worker import Answer, Attempt, Worker
 
 WORTH = {"popularity": 0.1, "itemknn": 0.3, "ease": 0.4, "mf": 0.35, "lightgcn": 0.2}
 Told = list[tuple[str, float, float]]  # model, share, limit
@@ -276,3 +276,36 @@ def test_rows_are_raced_too(tmp_path: Path) -> None:
     assert 0.5 < found.pick.trial.value <= 1
     assert found.seconds < 15
     assert "bowerbird predict" in as_html(found, data="clicks.csv")
+
+
+class Beside:
+    """An executor that runs tries here, and notes how many it was given at once."""
+
+    at_once = 2
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+
+    def __call__(self, function: Callable[[Attempt], Any], tries: Sequence[Attempt], limit_s: float) -> list[Any]:
+        self.given.append(len(tries))
+        assert limit_s > 0
+        return [None if one.config == lookup("popularity").config() else function(one) for one in tries]
+
+
+def test_an_executor_is_given_first_tries_together_and_what_it_loses_is_told(parts: Split, tmp_path: Path) -> None:
+    executor = Beside()
+    found = select(
+        parts, budget_s=60.0, models=["ease", "itemknn", "popularity"], space={"ease": {"l2": [100.0, 300.0]}},
+        study=tmp_path / "study", executor=executor,
+    )  # fmt: skip
+    assert executor.given[0] == 3
+    assert set(executor.given[1:]) <= {1}  # settings, one after the other: each tells what to try next
+    assert {one.model for one in found.trials} == {"ease", "itemknn"}
+    lost = next(one for one in found.skipped if one.model == "popularity")
+    assert "had no result after" in lost.why
+    again = select(
+        parts, budget_s=60.0, models=["ease", "itemknn"], space={"ease": {"l2": [100.0, 300.0]}},
+        study=tmp_path / "study", executor=(unasked := Beside()),
+    )  # fmt: skip
+    assert again.resumed >= 2
+    assert unasked.given == [] or max(unasked.given) == 1

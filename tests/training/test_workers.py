@@ -30,6 +30,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax over all, whole tables": ("mf", {"loss": "softmax", "batch_size": 256}),
     "two towers": ("twotower", {"loss": "sampled_softmax", "negatives": 7, "batch_size": ODD, "hidden": 8}),
     "sequences": ("sasrec", {"dropout": 0.0, "batch_size": 101, "history_len": 6}),
+    "sequences, one to a batch": ("sasrec", {"dropout": 0.0, "batch_size": 3, "history_len": 3}),
     "a graph": ("lightgcn", {"batch_size": 256, "negatives": 9}),
     "a ranker, a long table with a penalty": ("dcnv2", {"dropout": 0.0, "batch_size": 14, "l2": 1e-3}),
     "a ranker, a short table": ("deepfm", {"dropout": 0.0, "batch_size": 200, "l2": 1e-3}),

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bowerbird.cli.output import command, err, say, show_json, show_table, tell, word
-from bowerbird.core import ConfigError, RunOptions
+from bowerbird.core import ConfigError, RunOptions, check
 from bowerbird.data import REGISTRY, RowSplit, Split
 from bowerbird.data.files import format_of
 from bowerbird.data.named import ROOT_VARIABLE
 from bowerbird.recommender import DataOptions, Recipe, SplitOptions
 from bowerbird.selection import Advice, Shown, as_dict, as_html, recipe_text, select
 from bowerbird.selection.report import stand
+from bowerbird.selection.worker import Executor
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -32,6 +33,9 @@ class Asked:
     recipe: Path
     report: Path | None
     label: tuple[str, ...]
+    on: str | None = None
+    workers: int = 2
+    address: str | None = None
 
 
 def budget_of(text: str) -> float:
@@ -55,10 +59,10 @@ def run_select(data: DataOptions, cut: SplitOptions, run: RunOptions, asked: Ask
     split = _split(data, cut, asked.label)
     if not as_json:
         say(split.protocol)
-    with _shown(asked.budget_s, not as_json) as show:
+    with _executor(asked) as executor, _shown(asked.budget_s, not as_json) as show:
         found = select(
             split, budget_s=asked.budget_s, latency_ms=asked.latency_ms, memory_mb=asked.memory_mb,
-            models=asked.models, study=asked.study, run=run, began=began, show=show,
+            models=asked.models, study=asked.study, run=run, began=began, show=show, executor=executor,
         )  # fmt: skip
     said = f"{found.sentence}\n{split.protocol}"
     text = recipe_text(found.pick.trial.config, _portable(data), cut, run, label=asked.label, said=said)
@@ -70,6 +74,20 @@ def run_select(data: DataOptions, cut: SplitOptions, run: RunOptions, asked: Ask
                    "report": None if asked.report is None else str(asked.report)})  # fmt: skip
         return
     _show(found, asked)
+
+
+@contextmanager
+def _executor(asked: Asked) -> Iterator[Executor | None]:
+    """Give who runs tries elsewhere, where that was asked for."""
+    if asked.on is None:
+        yield None
+        return
+    check(asked.on == "ray", "on", asked.on, "must be ray, or left out", try_instead="ray")
+    from bowerbird.distributed import cluster
+    from bowerbird.distributed.tune import Tries
+
+    with cluster.started(asked.workers, asked.address):
+        yield Tries(asked.workers)
 
 
 def _split(data: DataOptions, cut: SplitOptions, label: tuple[str, ...]) -> Split | RowSplit:

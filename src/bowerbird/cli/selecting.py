@@ -43,6 +43,13 @@ def select_model(
     seed: Annotated[int, typer.Option(help="Every random stream derives from it.")] = 0,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     threads: Annotated[int, typer.Option(help="0 leaves it to torch.")] = 0,
+    on: Annotated[
+        str | None, typer.Option(help="ray: first tries of models run beside one another, by Ray Tune.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="With --on ray: how many tries at once.")] = 2,
+    address: Annotated[
+        str | None, typer.Option(help="With --on ray: a cluster that runs already; else one is started here.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say which model to take: measured on your data, on this machine, within a budget.
@@ -55,7 +62,7 @@ def select_model(
 
     asked = Asked(
         budget_s=budget_of(budget), latency_ms=latency_ms, memory_mb=memory_mb, models=tuple(model or ()), study=study,
-        recipe=recipe, report=report, label=tuple(label or ()),
+        recipe=recipe, report=report, label=tuple(label or ()), on=on, workers=workers, address=address,
     )  # fmt: skip
     table = DataOptions(
         path=data, user=user, item=item, time=time, event=event, weight=weight, items=items, users=users,

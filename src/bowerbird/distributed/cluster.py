@@ -88,6 +88,16 @@ def function_of(function: Callable[[T], R]) -> Callable[[T], R]:
     return call
 
 
+def put(thing: T) -> Any:
+    """Send something to Ray's store, once for all that ask for it; return its name there."""
+    return ray.put(thing)
+
+
+def got(name: Any) -> Any:
+    """Return what `put` has sent."""
+    return ray.get(name)
+
+
 def train(function: Callable[[], R], workers: int, *, gpus: bool = False, restarts: int = RESTARTS) -> R:
     """Call a function in each of so many processes that torch.distributed unites; return what the first one returns.
 

@@ -19,6 +19,7 @@ from bowerbird.selection.front import Place, front, pick
 from bowerbird.selection.measure import lines_of, megabytes_of
 from bowerbird.selection.profile import Profile, profile
 from bowerbird.selection.race import Limits, Race, Shown, Trial, said
+from bowerbird.selection.worker import Executor
 
 REPORT_S, REPORT_SHARE = 2.0, 0.03  # of the budget, kept for what comes after the race
 LEAST_S = 10.0
@@ -78,14 +79,17 @@ def select(
     run: RunOptions | None = None,
     began: float | None = None,
     show: Callable[[Shown], None] | None = None,
+    executor: Executor | None = None,
 ) -> Advice:
     """Return which model to take, within a budget of seconds that is counted from `began` (`time.monotonic`), or now.
 
     `latency_ms` is for 95 % of requests, `memory_mb` for what a model holds when it serves; what breaks one is not
     picked. `models` restricts the candidates, `space` says where to look for settings of a model instead of its own
     space, and `settings` what it begins with. `study` is a folder that keeps what is measured: the same question, asked
-    again, goes on from there. Ctrl-C ends the race with what there is. Only validation is asked, never test. Raises
-    `ConfigError` where nothing could be measured, `MissingExtraError` without Optuna.
+    again, goes on from there. An `executor` measures first tries of several models at once, wherever it likes; times of
+    requests are then those of machines that do other things too. Ctrl-C ends the race with what there is. Only
+    validation is asked, never test. Raises `ConfigError` where nothing could be measured, `MissingExtraError` without
+    Optuna.
     """
     started = time.monotonic() if began is None else began
     check(budget_s >= LEAST_S, "budget", budget_s, f"must be {LEAST_S:g} seconds or more", try_instead=600)
@@ -96,7 +100,7 @@ def select(
     chosen, unsuited = candidates(one, models=models, space=space, settings=settings)
     deadline = started + budget_s - max(REPORT_S, REPORT_SHARE * budget_s)
     folder = Path(study) / _digest(split, run)
-    race = Race(split, chosen, limits, run=run, study=folder, deadline=deadline, show=show)
+    race = Race(split, chosen, limits, run=run, study=folder, deadline=deadline, show=show, executor=executor)
     race.go()
     return _advised(race, one, limits, chosen, unsuited, started)
 

@@ -29,7 +29,7 @@ from bowerbird.selection.candidates import Candidate, Cost, Sizes, Skipped, esti
 from bowerbird.selection.judging import Judge
 from bowerbird.selection.measure import Measured
 from bowerbird.selection.sampling import thinned
-from bowerbird.selection.worker import Worker
+from bowerbird.selection.worker import Attempt, Executor, Spread, Worker
 
 STEP, STEPS, LEAST = 4, 3, 10_000  # how much larger the next part is, parts at most, events of the smallest
 PARTS = {1: (1.0,), 2: (0.5, 1.0), 3: (0.3, 0.6, 1.0)}  # share of the time after which each part is over
@@ -103,9 +103,11 @@ class Race:
         study: Path,
         deadline: float,
         show: Callable[[Shown], None] | None = None,
+        executor: Executor | None = None,
     ) -> None:
         need_optuna()
-        self.worker = Worker(split, run, seed=run.seed)
+        seed = run.seed
+        self.worker = Worker(split, run, seed=seed) if executor is None else Spread(split, run, executor, seed=seed)
         self.worker.begin()
         self.split, self.runners, self.limits, self.run = split, list(runners), limits, run
         self.deadline, self.show = deadline, show or (lambda shown: None)
@@ -166,13 +168,32 @@ class Race:
             return (2, seconds[one.name]) if found is None else (1, -found.value)
 
         waiting = len(alive)
+        configs = {one.name: found.config if (found := before.get(one.name)) else one.config for one in alive}
+        if isinstance(self.worker, Spread):
+            self._ahead(self.worker, [(one, configs[one.name]) for one in alive], share, end)
         for one in sorted(alive, key=rank):
             waiting -= 1
             found = before.get(one.name)
-            config = found.config if found else one.config
-            self._try(one, config, share, end, waiting=waiting)
+            self._try(one, configs[one.name], share, end, waiting=waiting)
             if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
                 self._try(one, one.config, share, end)
+
+    def _ahead(self, worker: Spread, tries: Sequence[tuple[Candidate, ModelConfig]], share: float, end: float) -> None:
+        """Let whoever measures several at once begin with those that will be asked for."""
+        new = [
+            (one, config) for one, config in tries
+            if self.kept.recall(one, config, share) is None and not self._would_break(one, config, share, end)
+        ]  # fmt: skip
+        left = end - time.monotonic()
+        rounds = math.ceil(len(new) / worker.at_once)
+        most = None if self._free_mb is None else MEMORY * self._free_mb / worker.at_once
+        attempts = [
+            Attempt(config, share, min(left / max(rounds, 1),
+                                       max(SLACK * self.expected(one, config, share).seconds, SHORTEST_S)), most)
+            for one, config in new
+        ]  # fmt: skip
+        if attempts:
+            worker.ahead(attempts, left)
 
     def _next_to_nothing(self, one: Candidate, share: float) -> bool:
         """Return whether a try would hardly be felt in the time that is left."""

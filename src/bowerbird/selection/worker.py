@@ -1,7 +1,7 @@
 """A process of its own for tries: it can be ended when a time or memory limit is reached, and its memory is told apart.
 
 It is sent a split, and then configurations to measure on parts of it, and sends back what came of each. It ends when
-its input does, or whoever started it.
+its input does, or whoever started it. `Spread` has many of them, wherever an executor puts them.
 """
 
 import os
@@ -12,12 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from bowerbird.selection.measure import Measured
 
 MEASURE_S = 2.0  # of a limit, at most, that are kept for measuring what was trained; a third of short ones
 LOOK_S = 0.05
+STARTING_S = 60.0  # that an executor may take to start a process somewhere
 READY = b"ready"
 START = "from bowerbird.selection.worker import main; main()"
 
@@ -39,6 +41,26 @@ class Answer:
     values: np.ndarray | None
     error: str = ""
     seconds: float = 0.0  # that it took, whatever came of it
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A configuration that is to be measured."""
+
+    config: ModelConfig
+    share: float  # of the train part
+    limit_s: float
+    most_mb: float | None = None
+
+
+class Executor(Protocol):
+    """Whoever runs tries in several places, such as `distributed.tune.Tries`."""
+
+    at_once: int
+
+    def __call__(self, function: Callable[[Attempt], Any], tries: Sequence[Attempt], limit_s: float) -> list[Any]:
+        """Return what the function makes of each, None where it had no answer after so many seconds in all."""
+        ...
 
 
 class Worker:
@@ -124,6 +146,44 @@ class Worker:
         with suppress(BrokenPipeError):  # whoever reads next finds that it ended
             pickle.dump(what, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
+
+
+class Spread(Worker):
+    """Measures configurations several at a time, each in a process that an executor starts somewhere."""
+
+    def __init__(self, split: Split | RowSplit, run: RunOptions, executor: Executor, *, seed: int = 0) -> None:
+        super().__init__(split, run, seed=seed)
+        self.executor, self.at_once = executor, executor.at_once
+        self._found: dict[str, Answer] = {}
+
+    def begin(self) -> None:
+        """Do nothing: processes start with their tries."""
+
+    start = begin
+
+    def ahead(self, tries: Sequence[Attempt], limit_s: float) -> None:
+        """Measure what will be asked for, and keep it until it is."""
+        one = partial(_attempted, self.split, self.run, self.seed)
+        for attempt, answer in zip(tries, self.executor(one, tries, limit_s), strict=True):
+            late = Answer(None, None, f"had no result after {limit_s:.1f} s, the limit of all", limit_s)
+            self._found[_named(attempt.config, attempt.share)] = answer or late
+
+    def measure(self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None) -> Answer:
+        """Return what a configuration is worth on a share of the train part."""
+        name = _named(config, share)
+        if name not in self._found:
+            self.ahead([Attempt(config, share, limit_s, most_mb)], 2 * limit_s + STARTING_S)
+        return self._found.pop(name)
+
+
+def _named(config: ModelConfig, share: float) -> str:
+    return f"{share} {config!r}"
+
+
+def _attempted(split: Split | RowSplit, run: RunOptions, seed: int, one: Attempt) -> Answer:
+    """Measure one configuration by a worker of its own."""
+    with Worker(split, run, seed=seed) as worker:
+        return worker.measure(one.config, one.share, one.limit_s, most_mb=one.most_mb)
 
 
 def _megabytes(process: int) -> float:

@@ -217,7 +217,7 @@ def _one_epoch(
     model.train()
     for step in range(len(batches)):
         before = time.perf_counter()
-        batch = batches.batch(epoch, step, workers.shard)
+        batch = workers.rows(batches, epoch, step)
         cutting += time.perf_counter() - before
         optimiser.zero_grad()
         whole = batch.weight.sum() if batch.whole is None else batch.whole

@@ -11,7 +11,8 @@ Shapes: W workers, R rows that a gradient names, D numbers of a row.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -45,6 +46,14 @@ class Workers:
     def shard(self) -> tuple[int, int]:
         """What `batch` cuts by."""
         return self.rank, self.size
+
+    def rows(self, batches: Any, epoch: int, step: int) -> Any:
+        """Return this worker's rows of a batch. One without any has the first one's, and they weigh nothing."""
+        mine = batches.batch(epoch, step, self.shard)
+        if len(mine.weight) or self.size == 1:
+            return mine
+        others = batches.batch(epoch, step, (0, self.size))
+        return replace(others, weight=torch.zeros_like(others.weight))
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
