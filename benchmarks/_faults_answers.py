@@ -20,7 +20,7 @@ from _victim import Victim, publish, victim
 from bowerbird.core import BowerbirdError
 from bowerbird.store.database import Database, read_only
 from bowerbird.store.deeds import read_deeds
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import LogEvent
 from bowerbird.store.people import LATEST
 
@@ -68,7 +68,7 @@ def restart(effort: Effort) -> Found:
 def fill(data: Path, n: int, rng: np.random.Generator) -> None:
     """Write a log of so many events: what users and sessions did, what they were shown, and who became whom."""
     with closing(Database(data)) as database:
-        log, now = SqliteLog(database), int(time.time()) - n // 10
+        log, now = TableLog(database), int(time.time()) - n // 10
         for first in range(0, n, AT_ONCE):
             numbers = range(first, min(first + AT_ONCE, n))
             drawn = rng.integers(0, [[USERS], [USERS // 10], [40], [20]], (4, len(numbers))).T.tolist()

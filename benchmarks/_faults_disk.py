@@ -24,7 +24,7 @@ from _breaking import Effort, Found, Progress, Stages
 from _disk import FULL, IOERR_FSYNC, IOERR_WRITE, Disk, available
 from bowerbird.core import BowerbirdError, RealWorld
 from bowerbird.store.database import FILE, Database, DatabaseBroken, DiskFull
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import LogEvent
 
 stages = Stages()
@@ -140,7 +140,7 @@ def cuts(effort: Effort, *, honest: bool) -> Found:
     rng, progress = effort.rng(), Progress(effort, "cuts")
     with closing(Disk(effort.folder / "disk", honest=honest)) as disk:
         database = Database(disk.folder, world=OnDisk(disk))
-        log = SqliteLog(database)
+        log = TableLog(database)
         sent: list[LogEvent] = []
         acked = 0
 
@@ -217,7 +217,7 @@ def log_cut(effort: Effort) -> Found:
     found, progress = Found(figures={"cuts": 0, "flips": 0, "refused": 0}), Progress(effort, "cuts")
     rng, sent = effort.rng(), list[LogEvent]()
     database = Database(effort.folder / "whole")
-    log = SqliteLog(database)
+    log = TableLog(database)
     database.write(lambda connection: None, then=lambda _: checkpoint(database)).result()  # tables lie in the file
     while not sent or (effort.folder / "whole" / WAL).stat().st_size < 2 * LAST_BYTES:
         sent += (group := [event(len(sent) + n, rng) for n in range(3)])
@@ -289,7 +289,7 @@ def sessions(effort: Effort, error: int) -> Found:
 def session(disk: Disk, n: int, error: int, rng: np.random.Generator, found: Found) -> list[str]:
     """Write eight times, with an error from the n-th change on; return what is wrong."""
     database = Database(disk.folder, world=OnDisk(disk))
-    log, acked, faults = SqliteLog(database), dict[str, LogEvent](), list[str]()
+    log, acked, faults = TableLog(database), dict[str, LogEvent](), list[str]()
     kind, left, lasts = "sync" if error == IOERR_FSYNC else "write", n % 60, int(rng.integers(1, 4))
 
     def before(what: str, name: str) -> int:

@@ -22,7 +22,7 @@ from _faults_disk import quiet
 from _tape import Copy, calls, recorded
 from _victim import Victim, publish
 from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import LogEvent
 
 stages = Stages()
@@ -114,7 +114,7 @@ def laid_out(folder: Path, files: dict[str, bytes]) -> Path:
 def prepare(data: Path) -> None:
     """Put some events into a data directory, for an update to learn from."""
     with closing(Database(data)) as database:
-        SqliteLog(database).append([LogEvent(**made(f"old-{n}"), time=1_700_000_000) for n in range(30)])
+        TableLog(database).append([LogEvent(**made(f"old-{n}"), time=1_700_000_000) for n in range(30)])
 
 
 def made(event_id: str) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def events_there(left: Path, said: int) -> list[str]:
     try:
         with closing(Database(left / "data")) as database, database.reader() as connection:
             whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
-            found = list(SqliteLog(database).walk())
+            found = list(TableLog(database).walk())
     except Exception as error:
         return [f"it does not open: {error}"]
     faults = [] if whole == "ok" else [f"integrity: {whole}"]

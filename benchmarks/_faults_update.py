@@ -19,7 +19,7 @@ from _breaking import Effort, Found, Progress, Stages
 from _victim import publish, victim
 from bowerbird.store import bundles, histories
 from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import LogEvent
 
 stages = Stages()
@@ -90,7 +90,7 @@ def opened(folder: Path, model: str, config: dict[str, Any]) -> Shop:
             LogEvent(f"e{n}", "interaction", f"u{n * 7 % 65}", f"i{n * n % 43}", 1_700_000_000 + n)
             for n in range(EVENTS)
         ]
-        SqliteLog(database).append(events)
+        TableLog(database).append(events)
     copy, traced = folder.with_name(f"{model}-copy"), folder.with_name(f"{model}-traced")
     shutil.copytree(folder, copy)
     started = time.perf_counter()

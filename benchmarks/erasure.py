@@ -29,7 +29,7 @@ from bowerbird.core import BowerbirdError
 from bowerbird.data import Interactions, load
 from bowerbird.privacy.erasure import Place, erase
 from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import LogEvent
 
 PARTS = ("attack", "others", "row", "time")
@@ -88,7 +88,7 @@ def timed(set_name: str, root: Path, name: str, limit_s: float) -> dict[str, flo
         rec = people.fitted(name, events, 0)
         trained = time.perf_counter() - started
         with closing(Database(run / "server")) as database:
-            rec.save(run, log_offset=_logged(events, SqliteLog(database)))
+            rec.save(run, log_offset=_logged(events, TableLog(database)))
         who, started = events.user_ids[events.n_users // 2], time.perf_counter()
         with closing(Database(run / "server")) as database:
             certificate = erase(Place(run, run / "server", database), who)
@@ -100,7 +100,7 @@ def timed(set_name: str, root: Path, name: str, limit_s: float) -> dict[str, flo
     }  # fmt: skip
 
 
-def _logged(events: Interactions, log: SqliteLog) -> int:
+def _logged(events: Interactions, log: TableLog) -> int:
     """Let the log of a server hold all events, and return its end."""
     users, items = events.user_ids.names(events.user).to_list(), events.item_ids.names(events.item).to_list()
     time_of = [0] * len(users) if events.time is None else events.time.tolist()

@@ -1,6 +1,7 @@
 """Tables small enough to check by hand, for every room."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and two thread pools on one core crawl
@@ -12,6 +13,8 @@ from hypothesis import settings
 
 from bowerbird.data import Interactions, load
 from bowerbird.data.named import ROOT_VARIABLE
+from bowerbird.store.opening import place, url_of
+from cluster import Cluster
 
 settings.register_profile("bowerbird", deadline=None, max_examples=50)
 settings.load_profile("bowerbird")
@@ -32,8 +35,40 @@ def even_odd() -> Interactions:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Name a folder with published data sets, as `bowerbird --data-root` does."""
+    """Name a folder with published data sets, as `bowerbird --data-root` does, and what keeps events."""
     parser.addoption("--data-root", default=os.environ.get(ROOT_VARIABLE), help="a folder that holds data sets by name")
+    parser.addoption("--store", choices=("file", "postgres"), default="file", help="where data directories keep events")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, where a PostgreSQL keeps events, what is about the file."""
+    if config.getoption("--store") == "postgres":
+        about_files = [one for one in items if one.get_closest_marker("file") is not None]
+        config.hook.pytest_deselected(items=about_files)
+        items[:] = [one for one in items if one.get_closest_marker("file") is None]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL that lasts as long as the tests."""
+    cluster = Cluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def in_store(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
+    """How a folder becomes a data directory whose database is of the form that `--store` asks for."""
+    if request.config.getoption("--store") == "file":
+        return lambda folder: folder
+    cluster = request.getfixturevalue("cluster")
+
+    def placed(folder: Path) -> Path:
+        if url_of(folder) is None:
+            place(folder, cluster.new())
+        return folder
+
+    return placed
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from _disk import available
 from _tape import Call, Copy, calls
 from bowerbird.serving.view import View
 from bowerbird.store import database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 
 below = pytest.mark.skipif(not available(), reason="SQLite is a part of this Python: there is no way below it")
 traced = pytest.mark.skipif(not shutil.which("strace"), reason="there is no strace here to record a process")
@@ -63,7 +63,7 @@ def test_a_life_notices_what_is_broken(broken: str, tmp_path: Path, monkeypatch:
     elif broken == "an item that stays":
         monkeypatch.setattr(View, "obey", lambda view, documents, now: None)
     else:
-        monkeypatch.setattr(SqliteLog, "retract", lambda log, event_id: True)
+        monkeypatch.setattr(TableLog, "retract", lambda log, event_id: True)
     first, faults = _simulator.first_run(tmp_path / "run"), list[str]()
     for seed in range(40):
         faults += _simulator.live(seed, tmp_path / str(seed), first).faults

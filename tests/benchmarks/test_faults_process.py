@@ -20,7 +20,7 @@ from _posting import Ledger
 from _victim import publish
 from bowerbird.store import bundles
 from bowerbird.store.database import FILE, Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import LogEvent
 
 
@@ -112,7 +112,7 @@ def ledger(tmp_path: Path) -> Ledger:
     ledger = Ledger()
     with closing(Database(tmp_path)) as database:
         for names in ("ab", "cd"):
-            end = SqliteLog(database).append([LogEvent(name, "like", user_id="u", item_id="i") for name in names])
+            end = TableLog(database).append([LogEvent(name, "like", user_id="u", item_id="i") for name in names])
             ledger.ack([{"event_id": name} for name in names], end)
     return ledger
 
@@ -188,7 +188,7 @@ def test_a_failing_disk_must_be_told_as_one(said: Outcome, well: bool) -> None:
 def test_a_copy_that_is_no_beginning_of_the_log_is_noticed(tmp_path: Path) -> None:
     for name, events in {"live": "abc", "copy": "ab", "other": "ba"}.items():
         with closing(Database(tmp_path / name)) as database:
-            SqliteLog(database).append([LogEvent(one, "like", user_id="u", item_id="i") for one in events])
+            TableLog(database).append([LogEvent(one, "like", user_id="u", item_id="i") for one in events])
 
     def faults(copy: str, *known: str) -> list[str]:
         return _faults_answers.prefix(tmp_path / copy, tmp_path / "live", set(known), Found())

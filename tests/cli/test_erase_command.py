@@ -15,7 +15,7 @@ from bowerbird.cli.main import app
 from bowerbird.core import BowerbirdError
 from bowerbird.store import erasures, exports
 from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import LogEvent
 
 
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Path:
     rows = [(f"person-{u}", f"i{i}") for u in range(20) for i in rng.permutation(8)[:4]]
     bb.fit(bb.read(pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")), "ease").save(tmp_path / "run")
     with closing(Database(tmp_path / "run" / "server")) as database:
-        SqliteLog(database).append([LogEvent("e1", "interaction", "person-3", "i1")])
+        TableLog(database).append([LogEvent("e1", "interaction", "person-3", "i1")])
     return tmp_path / "run"
 
 

@@ -15,7 +15,7 @@ from bowerbird.cli.main import app
 from bowerbird.core import RequestError
 from bowerbird.data import EventType
 from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import SLATE, LogEvent
 from bowerbird.store.schema import Schemas
 
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with closing(Database(run / "server")) as database:
         Schemas(database).put([{"name": "wish", "weight": 3.0}], if_match=None)
         document = json.dumps({"items": ["x", "y"], "propensity": [1.0, 1.0], "scores": [2.0, 1.0]})
-        SqliteLog(database).append(
+        TableLog(database).append(
             [
                 LogEvent("r", SLATE, user_id="a", time=1000, context=document, policy_version="greedy"),
                 LogEvent("e1", "like", user_id="a", item_id="x", time=1060, request_id="r"),

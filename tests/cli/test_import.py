@@ -23,7 +23,7 @@ from bowerbird.core import DataError, RealWorld, RequestError
 from bowerbird.serving import Engine, create_app
 from bowerbird.store.catalogue import Catalogue
 from bowerbird.store.database import Database, DatabaseError
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.schema import Schemas
 
 NOW = 1_700_000_000
@@ -163,7 +163,7 @@ def test_a_database_without_a_server_gets_the_same(
             assert (told[name]["new"], told[name]["known"]) == ((0, n) if known else (n, 0))
             assert over_http[name]["new"] == n
     with closing(Database(beside)) as database:
-        log, catalogue = SqliteLog(database), Catalogue(database)
+        log, catalogue = TableLog(database), Catalogue(database)
         assert log.read().equals(engine.log.read())
         for kind in ("item", "user"):
             mine, other = (

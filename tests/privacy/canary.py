@@ -12,7 +12,7 @@ from bowerbird.recommender import Recommender, load
 from bowerbird.store import backups
 from bowerbird.store.catalogue import Catalogue
 from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import MERGE, SLATE, LogEvent
 
 WHO, THING, WORDS, TAB = "Zyzzyva-Quokka", "xylograph-9917", "said by Zyzzyva-Quokka", "tab-brouhaha-31"
@@ -35,7 +35,7 @@ def event(number: object, item: str | None = "i2", **more: object) -> LogEvent:
 def told(run: Path, data: Path) -> None:
     """Let a server have heard of the canary in all ways that there are; then let it stop."""
     with closing(Database(data)) as database:
-        log, catalogue = SqliteLog(database), Catalogue(database)
+        log, catalogue = TableLog(database), Catalogue(database)
         log.append([event(n, f"i{n % 12}", user_id=f"u{n % 24}") for n in range(60)])
         log.append([event("mine", THING, user_id=WHO, context=json.dumps({"note": WORDS}))])
         log.append([event("tab", "i4", session_id=TAB), event("other tab", "i4", session_id="tab-of-others")])

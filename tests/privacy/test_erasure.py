@@ -17,7 +17,7 @@ from bowerbird.privacy.erasure import STEPS, Nobody, Place, begin, certify, do, 
 from bowerbird.recommender import load
 from bowerbird.store import bundles, erasures, exports, histories
 from bowerbird.store.database import Database, DatabaseError, read_only
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from failing_world import FailsAt
 
 
@@ -62,13 +62,13 @@ def test_no_byte_of_a_canary_is_left(place: Place) -> None:
 
 def test_the_canary_is_in_the_wal_of_a_server_that_runs_and_then_is_not(place: Place) -> None:
     with closing(Database(place.data)) as database:
-        SqliteLog(database).append([event("news", THING, user_id=WHO)])
+        TableLog(database).append([event("news", THING, user_id=WHO)])
         wal = place.data / "bowerbird.db-wal"
         assert WHO.encode() in wal.read_bytes()
         erase(replace(place, database=database), WHO)
         assert wal.stat().st_size == 0
         assert found(place.run) == []
-        assert SqliteLog(database).end == 60 + 5 + 41 + 1 + 0
+        assert TableLog(database).end == 60 + 5 + 41 + 1 + 0
 
 
 def test_everybody_else_stays(place: Place) -> None:
@@ -78,7 +78,7 @@ def test_everybody_else_stays(place: Place) -> None:
     assert rec.past.fingerprint == bb.read(table(canary=False)).fingerprint
     assert rec.recommend(["u0"]).ids == load(place.run, version="000001").recommend(["u0"]).ids
     with closing(Database(place.data)) as database:
-        log = SqliteLog(database)
+        log = TableLog(database)
         assert {one.user_id for _, one in log.walk()} == {f"u{n}" for n in range(24)} | {None}
         assert [one.session_id for _, one in log.walk() if one.user_id is None] == ["tab-of-others"]
     assert pl.read_parquet(place.data / "exports" / "events-1.parquet")["user_id"].drop_nulls().n_unique() == 24
@@ -183,7 +183,7 @@ def test_numbers_are_people_too(tmp_path: Path) -> None:
     frame = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
     bb.fit(bb.read(frame), "itemknn").save(tmp_path)
     with closing(Database(tmp_path / "server")) as database:
-        SqliteLog(database).append([event("a", 1, user_id=3), event("b", 1, user_id="3"), event("c", 1, user_id=33)])
+        TableLog(database).append([event("a", 1, user_id=3), event("b", 1, user_id="3"), event("c", 1, user_id=33)])
     certificate = erase(Place(tmp_path, tmp_path / "server"), "3")
     assert certificate["database"]["events"] == 2
     assert "digits alone" in certificate["search"]["why_not"]
@@ -241,7 +241,7 @@ def test_a_predictor_keeps_nothing_to_train_again_on(tmp_path: Path) -> None:
 def test_a_session_of_two_people_is_parted_where_it_changed_hands(tmp_path: Path) -> None:
     bb.fit(bb.read(table()), "itemknn").save(tmp_path)
     with closing(Database(tmp_path / "server")) as database:
-        log = SqliteLog(database)
+        log = TableLog(database)
         log.append([event(0, "i0", session_id="tab")])
         log.append([event("m1", None, event="merge", user_id=WHO, session_id="tab"), event(1, "i1", session_id="tab")])
         log.append([event("m2", None, event="merge", user_id="u1", session_id="tab"), event(2, "i2", session_id="tab")])
@@ -256,7 +256,7 @@ def test_events_that_come_meanwhile_are_a_new_beginning(place: Place) -> None:
         begun = begin(living, WHO)
         for step in STEPS:
             begun = do(living, begun, step)
-        SqliteLog(database).append([event("again", "i1", user_id=WHO)])
+        TableLog(database).append([event("again", "i1", user_id=WHO)])
         certificate = certify(living, begun)
     assert certificate["left"]["events"] == 0
     assert [Path(one).name for one in certificate["search"]["hits"]] == ["bowerbird.db", "bowerbird.db-wal"]

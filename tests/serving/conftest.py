@@ -1,6 +1,6 @@
 """Models that are trained once, and engines that are closed again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def start(tmp_path: Path, clock: Clock) -> Iterator[Start]:
+def start(tmp_path: Path, clock: Clock, in_store: Callable[[Path], Path]) -> Iterator[Start]:
     """How to start an engine over `run` and `data` of this test's folder; they are closed at its end.
 
     Without `keep`, what the keeper does twice a second is left to the test.
@@ -47,7 +47,8 @@ def start(tmp_path: Path, clock: Clock) -> Iterator[Start]:
 
     def begin(recommender: Recommender | None = None, *, keep: bool = False, **options: Any) -> Engine:
         given = {"recommender": recommender, "world": clock, "keep": keep} | options
-        engine = Engine(given.pop("run", tmp_path / "run"), given.pop("data", tmp_path / "data"), **given)
+        run, data = given.pop("run", tmp_path / "run"), given.pop("data", tmp_path / "data")
+        engine = Engine(run, in_store(data), **given)
         engines.append(engine)
         return engine
 

@@ -152,6 +152,7 @@ def test_what_the_disk_refuses_can_be_sent_again(
     assert client.post("/v1/events", json={"events": [like(1)]}).json()["accepted"] == 1
 
 
+@pytest.mark.file
 def test_a_disk_that_takes_too_long_is_told_of(
     client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,8 @@ from staged_disk import Stage
 
 from bowerbird.core import RealWorld
 from bowerbird.store.answers import KEPT_S, Answers, Kept, Running, Used
-from bowerbird.store.database import Database, DiskFull
+from bowerbird.store.database import DiskFull
+from bowerbird.store.opening import opened
 
 
 class Clock(RealWorld):
@@ -25,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def answers(tmp_path: Path, clock: Clock) -> Iterator[Answers]:
-    with closing(Database(tmp_path, world=clock)) as database:
+    with closing(opened(tmp_path, world=clock)) as database:
         yield Answers(database)
 
 
@@ -60,19 +61,19 @@ def test_what_came_to_nothing_can_be_sent_again(answers: Answers) -> None:
 
 
 def test_answers_outlive_the_process_and_what_ran_does_not(tmp_path: Path) -> None:
-    with closing(Database(tmp_path)) as database:
+    with closing(opened(tmp_path)) as database:
         answers = Answers(database)
         answers.begin("done", "body")
         answers.finish("done", 200, "first")
         answers.begin("running", "body")
-    with closing(Database(tmp_path)) as database:
+    with closing(opened(tmp_path)) as database:
         answers = Answers(database)
         assert answers.begin("done", "body") == Kept(200, "first")
         assert answers.begin("running", "body") is None
 
 
 def test_an_answer_is_kept_for_a_day_and_removed_after_it(tmp_path: Path, clock: Clock) -> None:
-    with closing(Database(tmp_path, world=clock)) as database:
+    with closing(opened(tmp_path, world=clock)) as database:
         answers = Answers(database)
         answers.begin("k", "body")
         answers.finish("k", 200, "first")
@@ -88,9 +89,10 @@ def test_an_answer_is_kept_for_a_day_and_removed_after_it(tmp_path: Path, clock:
             assert connection.execute("SELECT key, body FROM answers").fetchall() == [("l", "third")]
 
 
+@pytest.mark.file
 def test_an_answer_that_cannot_be_kept_holds_nobody_up(tmp_path: Path) -> None:
     stage = Stage()
-    with closing(Database(tmp_path, world=stage.on())) as database:
+    with closing(opened(tmp_path, world=stage.on())) as database:
         answers = Answers(database)
         answers.begin("k", "body")
         stage.errors["COMMIT"] = [sqlite3.SQLITE_FULL]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bowerbird.core import DataError, RealWorld, UnknownItemError
 from bowerbird.store import catalogue as module
 from bowerbird.store.catalogue import Catalogue, Kind, Stale, Stored, merged
-from bowerbird.store.database import Database
+from bowerbird.store.opening import opened
 
 
 class Clock(RealWorld):
@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def catalogue(tmp_path: Path, clock: Clock) -> Iterator[Catalogue]:
-    with closing(Database(tmp_path, world=clock)) as database:
+    with closing(opened(tmp_path, world=clock)) as database:
         yield Catalogue(database)
 
 
@@ -55,13 +55,13 @@ def test_putting_again_replaces_all_of_it_and_keeps_since_when_it_is_there(catal
 
 
 def test_opened_again_it_is_as_it_was(tmp_path: Path) -> None:
-    with closing(Database(tmp_path)) as database:
+    with closing(opened(tmp_path)) as database:
         catalogue = Catalogue(database)
         catalogue.put("item", 7, {"a": 1})
         catalogue.put("item", 8, {})
         catalogue.delete("item", 8)
         before = catalogue.changes("item", 0)
-    with closing(Database(tmp_path)) as database:
+    with closing(opened(tmp_path)) as database:
         catalogue = Catalogue(database)
         assert catalogue.changes("item", 0) == before
         assert catalogue.put("item", 9, {}).change == 4
@@ -214,7 +214,7 @@ NAMES = st.integers(0, 30)
 def test_what_is_there_during_a_whole_walk_is_met_exactly_once(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[bool, int]], limit: int
 ) -> None:
-    with closing(Database(tmp_path_factory.mktemp("walk"))) as database:
+    with closing(opened(tmp_path_factory.mktemp("walk"))) as database:
         catalogue = Catalogue(database)
         catalogue.put_many("item", [(id, {}, True, None) for id in range(0, 30, 3)])
         met, always, coming = [], set(range(0, 30, 3)), iter(changes)
@@ -252,7 +252,7 @@ def test_a_view_that_follows_the_changes_is_what_the_catalogue_is(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str]]
 ) -> None:
     kind: Kind = "item"
-    with closing(Database(tmp_path_factory.mktemp("view"))) as database:
+    with closing(opened(tmp_path_factory.mktemp("view"))) as database:
         catalogue, view, followed = Catalogue(database), {}, 0
         for n, (what, id) in enumerate([*steps, ("look", "")]):
             if what == "put":

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from bowerbird.store.database import Database
 from bowerbird.store.deeds import read_deeds
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.log import MERGE, SLATE, LogEvent
+from bowerbird.store.opening import opened
 
 
 def deed(event_id: str, **more: object) -> LogEvent:
@@ -13,8 +13,8 @@ def deed(event_id: str, **more: object) -> LogEvent:
 
 
 def test_slates_and_merges_are_no_deeds_and_sessions_get_their_users(tmp_path: Path) -> None:
-    database = Database(tmp_path)
-    end = SqliteLog(database).append(
+    database = opened(tmp_path)
+    end = TableLog(database).append(
         [
             deed("a", user_id="u1"),
             LogEvent("slate-1", SLATE, user_id="u1"),
@@ -34,15 +34,15 @@ def test_slates_and_merges_are_no_deeds_and_sessions_get_their_users(tmp_path: P
 
 
 def test_integer_ids_stay_integers_where_there_are_no_sessions(tmp_path: Path) -> None:
-    database = Database(tmp_path)
-    SqliteLog(database).append([LogEvent("a", "like", user_id=7, item_id=3)])
+    database = opened(tmp_path)
+    TableLog(database).append([LogEvent("a", "like", user_id=7, item_id=3)])
     assert read_deeds(tmp_path, 0)[0].row(0)[:2] == (7, 3)
     database.close()
 
 
 def test_a_session_is_the_user_that_it_was_or_else_the_first_that_it_became(tmp_path: Path) -> None:
-    database = Database(tmp_path)
-    SqliteLog(database).append(
+    database = opened(tmp_path)
+    TableLog(database).append(
         [
             deed("a", session_id="s"),
             LogEvent("m1", MERGE, user_id=7, session_id="s"),

@@ -12,18 +12,18 @@ import pytest
 from bowerbird.core import DataError
 from bowerbird.evaluation.off_policy import logged
 from bowerbird.store import feedback as module
-from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.feedback import ORPHAN, PLACE, Feedback, feedback, in_parts, read_feedback
 from bowerbird.store.log import MERGE, SLATE, LogEvent
+from bowerbird.store.opening import opened
 
 DAY = 86_400
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[SqliteLog]:
-    with closing(Database(tmp_path)) as database:
-        yield SqliteLog(database)
+def log(tmp_path: Path) -> Iterator[TableLog]:
+    with closing(opened(tmp_path)) as database:
+        yield TableLog(database)
 
 
 def slate(
@@ -43,7 +43,7 @@ def click(name: str, request: str | None, item: Any, *, time: int = 1010, event:
     return LogEvent(name, event, **({"user_id": "ann", "item_id": item, "time": time, "request_id": request} | more))
 
 
-def of(log: SqliteLog, **options: Any) -> Feedback:
+def of(log: TableLog, **options: Any) -> Feedback:
     return feedback(in_parts(log.read, log.end), **options)
 
 
@@ -51,7 +51,7 @@ def came(found: Feedback) -> list[tuple[Any, ...]]:
     return found.places.select("request_id", "item_id", "event", "reward", "delay_s", "late").rows()
 
 
-def test_each_place_has_a_row_with_all_that_was_known_when_it_was_shown(log: SqliteLog) -> None:
+def test_each_place_has_a_row_with_all_that_was_known_when_it_was_shown(log: TableLog) -> None:
     first = slate("r1", ["x", "y"], sources=[["model", "pin"], ["model"]], propensity=[1.0, 0.25],
                   experiment={"name": "e", "arm": "b"},
                   candidates=["y", "z"], candidate_propensity=[0.25, 0.75])  # fmt: skip
@@ -67,7 +67,7 @@ def test_each_place_has_a_row_with_all_that_was_known_when_it_was_shown(log: Sql
     ]
 
 
-def test_the_strongest_event_counts_once_and_late_ones_are_only_counted(log: SqliteLog) -> None:
+def test_the_strongest_event_counts_once_and_late_ones_are_only_counted(log: TableLog) -> None:
     log.append([slate("r", ["x", "y", "z"])])
     log.append([
         click("a", "r", "x", event="look"), click("b", "r", "x", time=1500), click("b", "r", "x", time=1500),
@@ -85,7 +85,7 @@ def test_the_strongest_event_counts_once_and_late_ones_are_only_counted(log: Sql
     assert came(of(log, worth={"look": 1.0}))[0][2:4] == ("look", 1.0)  # what is no type any more is worth nothing
 
 
-def test_clicks_without_an_impression_are_orphans_with_a_reason(log: SqliteLog) -> None:
+def test_clicks_without_an_impression_are_orphans_with_a_reason(log: TableLog) -> None:
     log.append([
         click("before", "r", "x", time=999), slate("r", ["x"]), slate("empty", []), click("a", "r", "q", position=3),
         click("b", "nowhere", "x"), click("c", "empty", "x"),
@@ -99,7 +99,7 @@ def test_clicks_without_an_impression_are_orphans_with_a_reason(log: SqliteLog) 
     assert came(found) == [("r", "x", "like", 1.0, 0, 0)]  # the order in the log is nothing
 
 
-def test_what_was_retracted_or_erased_leaves_no_trace(log: SqliteLog) -> None:
+def test_what_was_retracted_or_erased_leaves_no_trace(log: TableLog) -> None:
     log.append([slate("r1", ["x"]), slate("r2", ["x"], user="bob"), click("a", "r1", "x"), click("b", "r1", "q")])
     log.append([click("c", "r2", "x", user_id="bob")])
     for name in "ab":
@@ -110,7 +110,7 @@ def test_what_was_retracted_or_erased_leaves_no_trace(log: SqliteLog) -> None:
     assert len(found.orphans) == 0
 
 
-def test_a_session_that_becomes_a_user_keeps_what_it_was_shown(log: SqliteLog) -> None:
+def test_a_session_that_becomes_a_user_keeps_what_it_was_shown(log: TableLog) -> None:
     log.append([slate("r", ["x"], user=None, session="s"), LogEvent("m", MERGE, user_id="ann", session_id="s")])
     log.append([click("a", "r", "x")])
     assert came(of(log)) == [("r", "x", "like", 1.0, 10, 0)]
@@ -121,7 +121,7 @@ def test_a_session_that_becomes_a_user_keeps_what_it_was_shown(log: SqliteLog) -
     ([3, 2**62], "3", [3, 2**62]), ([3, "x"], 3, ["3", "x"]), (["3", "4"], 3, ["3", "4"]),
 ])  # fmt: skip
 def test_an_item_is_the_same_as_a_number_and_as_the_text_that_spells_it(
-    log: SqliteLog, items: list[Any], clicked: Any, shown: list[Any]
+    log: TableLog, items: list[Any], clicked: Any, shown: list[Any]
 ) -> None:
     log.append([slate("r", items, candidates=items, candidate_propensity=[0.5, 0.5]), click("a", "r", clicked)])
     found = of(log)
@@ -131,7 +131,7 @@ def test_an_item_is_the_same_as_a_number_and_as_the_text_that_spells_it(
 
 
 def test_a_log_that_is_read_in_parts_says_the_same(
-    log: SqliteLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    log: TableLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     log.append(
         [slate("r1", [1]), click("a", "r1", 1), slate("r2", ["x"]), click("b", "r2", "y"), click("c", "r2", "x")]
@@ -144,7 +144,7 @@ def test_a_log_that_is_read_in_parts_says_the_same(
 
 
 @pytest.mark.parametrize("context", ['{"items": [1], "scores": [Infinity]}', '{"items": [1', "", " ", "[]", "{}"])
-def test_a_slate_that_cannot_be_read_shows_nothing_and_the_others_stay(log: SqliteLog, context: str) -> None:
+def test_a_slate_that_cannot_be_read_shows_nothing_and_the_others_stay(log: TableLog, context: str) -> None:
     broken = LogEvent("r1", SLATE, user_id="ann", time=5, context=context)
     older = LogEvent("r3", SLATE, user_id="ann", time=5, context='{"items": ["x"]}')
     log.append([broken, slate("r2", ["x"]), older])
@@ -152,13 +152,13 @@ def test_a_slate_that_cannot_be_read_shows_nothing_and_the_others_stay(log: Sqli
     assert of(log).places["propensity"].to_list() == [0.5, None]
 
 
-def test_an_empty_log_has_columns_and_no_rows(log: SqliteLog) -> None:
+def test_an_empty_log_has_columns_and_no_rows(log: TableLog) -> None:
     found = of(log)
     assert (found.places.columns, found.orphans.columns) == (list(PLACE), list(ORPHAN))
     assert len(found.places) == len(found.orphans) == 0
 
 
-def test_only_what_came_since_a_moment_is_returned(log: SqliteLog) -> None:
+def test_only_what_came_since_a_moment_is_returned(log: TableLog) -> None:
     log.append(
         [slate("r1", ["x"]), slate("r2", ["x"], time=2000), click("a", "r1", "x", time=2000), click("b", "no", "x")]
     )
@@ -174,14 +174,14 @@ def test_only_what_came_since_a_moment_is_returned(log: SqliteLog) -> None:
     ({"propensity": [0.5]}, ["x", "y"], "propensity is missing in row 0"),
 ])  # fmt: skip
 def test_a_log_that_cannot_be_judged_by_is_refused_with_its_row(
-    log: SqliteLog, change: dict[str, Any], arms: list[str], said: str
+    log: TableLog, change: dict[str, Any], arms: list[str], said: str
 ) -> None:
     log.append([slate("r", ["x", "y"], **change)])
     with pytest.raises(DataError, match=said):
         logged(of(log).places, arms, policy_version="soft t=1", most=1)
 
 
-def test_rewards_out_of_range_and_other_policies_are_refused_with_their_row(log: SqliteLog) -> None:
+def test_rewards_out_of_range_and_other_policies_are_refused_with_their_row(log: TableLog) -> None:
     log.append([slate("r", ["x", "y"]), click("a", "r", "y", weight=5.0)])
     with pytest.raises(DataError, match=r"reward is 5\.0 in row 1; it must lie between 0 and 1"):
         logged(of(log).places, ["x", "y"], most=1)

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from bowerbird.core import UnknownItemError
-from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.database import Store
+from bowerbird.store.events import TableLog
 from bowerbird.store.experiments import Done, ExperimentError, Experiments, Outcome
-from bowerbird.store.following import Following
 from bowerbird.store.log import MERGE, SLATE, LogEvent
+from bowerbird.store.opening import followed, opened
 from bowerbird.store.people import key_of
 
 NOW = 1_700_000_000
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with closing(Database(tmp_path)) as database:
+def database(tmp_path: Path) -> Iterator[Store]:
+    with closing(opened(tmp_path)) as database:
         yield database
 
 
@@ -30,8 +30,8 @@ def draft(name: str = "one", scenario: str = "goods") -> dict[str, Any]:
     return {"name": name, "scenario": scenario, "arms": []}
 
 
-def test_one_is_made_started_stopped_and_forgotten(database: Database) -> None:
-    log, kept = SqliteLog(database), Experiments(database)
+def test_one_is_made_started_stopped_and_forgotten(database: Store) -> None:
+    log, kept = TableLog(database), Experiments(database)
     log.append([deed(number) for number in range(7)])
     assert (kept.create(draft()).state, kept.salts()) == ("draft", frozenset())
     assert kept.create(draft()) == kept.get("one")  # the same once more
@@ -50,7 +50,7 @@ def test_one_is_made_started_stopped_and_forgotten(database: Database) -> None:
     assert kept.start("one").salt != started.salt
 
 
-def test_what_makes_no_sense_is_refused(database: Database) -> None:
+def test_what_makes_no_sense_is_refused(database: Store) -> None:
     kept = Experiments(database)
     for act in (kept.get, kept.delete, kept.start, lambda name: kept.stop(name, "")):
         with pytest.raises(UnknownItemError, match='no experiment is named "one"'):
@@ -74,10 +74,10 @@ def test_what_makes_no_sense_is_refused(database: Database) -> None:
     assert kept.start("two").state == "running"
 
 
-def test_another_process_sees_what_runs(database: Database, tmp_path: Path) -> None:
+def test_another_process_sees_what_runs(database: Store, tmp_path: Path) -> None:
     kept = Experiments(database)
     kept.create(draft())
-    with closing(Following(tmp_path)) as following:
+    with closing(followed(tmp_path)) as following:
         beside = Experiments(following)
         assert beside.salts() == frozenset()
         started = kept.start("one")
@@ -95,8 +95,8 @@ def deed(number: int, event: str = "buy", **more: Any) -> LogEvent:
     return LogEvent(**{"event_id": f"d{number}", "event": event, "item_id": "i1", "time": NOW} | more)
 
 
-def test_what_is_counted_by_hand(database: Database) -> None:
-    log, kept = SqliteLog(database), Experiments(database)
+def test_what_is_counted_by_hand(database: Store) -> None:
+    log, kept = TableLog(database), Experiments(database)
     kept.create(draft())
     log.append([slate(0, "a", user_id="early"), deed(0, user_id="u1")])
     kept.start("one")
@@ -161,8 +161,8 @@ def slow(events: list[LogEvent]) -> Outcome:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_counts_are_those_of_a_slow_and_obvious_version(seed: int, database: Database) -> None:
-    rng, log, kept = np.random.default_rng(seed), SqliteLog(database), Experiments(database)
+def test_counts_are_those_of_a_slow_and_obvious_version(seed: int, database: Store) -> None:
+    rng, log, kept = np.random.default_rng(seed), TableLog(database), Experiments(database)
     kept.create(draft())
     kept.start("one")
     events = []

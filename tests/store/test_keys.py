@@ -9,8 +9,9 @@ import pytest
 from staged_disk import Stage
 
 from bowerbird.core import RealWorld, RequestError
-from bowerbird.store.database import Database, DatabaseBroken
+from bowerbird.store.database import DatabaseBroken, Store
 from bowerbird.store.keys import FLUSH_S, SCOPES, Key, Keys
+from bowerbird.store.opening import opened
 
 
 class Clock(RealWorld):
@@ -26,13 +27,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
-    with closing(Database(tmp_path, world=clock)) as database:
+def database(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    with closing(opened(tmp_path, world=clock)) as database:
         yield database
 
 
 @pytest.fixture
-def keys(database: Database) -> Keys:
+def keys(database: Store) -> Keys:
     return Keys(database)
 
 
@@ -61,14 +62,15 @@ def test_a_secret_needs_three_tokens_since_two_are_not_256_bits(tmp_path: Path) 
 
     world = Counting()
     assert len(world.token()) * 4 * 2 < 256 < len(world.token()) * 4 * 3  # a hex digit is 4 bits
-    with closing(Database(tmp_path, world=world)) as database:
+    with closing(opened(tmp_path, world=world)) as database:
         world.tokens = 0
         Keys(database).create("a", ["recommend"])
     assert world.tokens == 4  # and one is the key's id
 
 
+@pytest.mark.file
 def test_the_secret_is_in_no_file_and_its_digest_is(tmp_path: Path) -> None:
-    with closing(Database(tmp_path)) as database:
+    with closing(opened(tmp_path)) as database:
         _, secret = Keys(database).create("a", ["recommend"])
     data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert secret.removeprefix("bb_").encode() not in data
@@ -76,11 +78,11 @@ def test_the_secret_is_in_no_file_and_its_digest_is(tmp_path: Path) -> None:
 
 
 def test_opened_again_the_keys_are_as_they_were(tmp_path: Path) -> None:
-    with closing(Database(tmp_path)) as database:
+    with closing(opened(tmp_path)) as database:
         keys = Keys(database)
         made = [keys.create(name, ["recommend"], limit_per_s=5) for name in "abc"]
         keys.revoke(made[1][0].id)
-    with closing(Database(tmp_path)) as database:
+    with closing(opened(tmp_path)) as database:
         keys = Keys(database)
         assert keys.all() == [made[0][0], made[2][0]]
         assert [bool(keys.check(secret)) for _, secret in made] == [True, False, True]
@@ -119,7 +121,7 @@ def test_a_key_without_a_known_scope_is_refused(keys: Keys, scopes: list[str], s
     assert keys.all() == []
 
 
-def test_when_a_key_was_used_is_told_at_once_and_written_down_now_and_then(database: Database, clock: Clock) -> None:
+def test_when_a_key_was_used_is_told_at_once_and_written_down_now_and_then(database: Store, clock: Clock) -> None:
     keys = Keys(database)
     _, secret = keys.create("a", ["recommend"])
 
@@ -140,9 +142,10 @@ def test_when_a_key_was_used_is_told_at_once_and_written_down_now_and_then(datab
     assert written() == [100 + FLUSH_S]
 
 
+@pytest.mark.file
 def test_a_key_is_known_while_nothing_can_be_written(tmp_path: Path, clock: Clock) -> None:
     stage = Stage()
-    with closing(Database(tmp_path, world=stage.on(clock))) as database:
+    with closing(opened(tmp_path, world=stage.on(clock))) as database:
         keys = Keys(database)
         _, secret = keys.create("a", ["recommend"])
         stage.errors["COMMIT"] = [sqlite3.SQLITE_IOERR]

@@ -10,29 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bowerbird.store import EventLog, LogEvent, MemoryLog
-from bowerbird.store.database import Database
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
+from bowerbird.store.opening import opened
 
 PAYLOAD = [field.name for field in fields(LogEvent)]
 
 
+Placed = Callable[[Path], Path]
+
+
 @contextmanager
-def on_disk() -> Iterator[EventLog]:
-    with TemporaryDirectory() as folder, closing(Database(Path(folder))) as database:
-        yield SqliteLog(database)
+def on_disk(in_store: Placed) -> Iterator[EventLog]:
+    with TemporaryDirectory() as folder, closing(opened(in_store(Path(folder)))) as database:
+        yield TableLog(database)
 
 
-def in_memory() -> Context[EventLog]:
+def in_memory(in_store: Placed) -> Context[EventLog]:
     return nullcontext(MemoryLog())
 
 
-FORMS: list[Callable[[], Context[EventLog]]] = [in_memory, on_disk]
+FORMS: list[Callable[[Placed], Context[EventLog]]] = [in_memory, on_disk]
 
 
 @pytest.fixture(params=FORMS)
-def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+def log(request: pytest.FixtureRequest, in_store: Placed) -> Iterator[EventLog]:
     """Every form of the log; a new one must pass the same tests."""
-    with request.param() as log:
+    with request.param(in_store) as log:
         yield log
 
 
@@ -154,8 +157,8 @@ def test_an_offset_once_given_always_means_the_same_event(steps: list[tuple[str,
 
 @settings(max_examples=20, deadline=None)  # each step is a sync
 @given(STEPS)
-def test_so_it_does_on_the_disk(steps: list[tuple[str, ...]]) -> None:
-    with on_disk() as log:
+def test_so_it_does_on_the_disk(in_store: Placed, steps: list[tuple[str, ...]]) -> None:
+    with on_disk(in_store) as log:
         follow(log, steps)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bowerbird.store.database import Database
-from bowerbird.store.events import DEEDS, SqliteLog
+from bowerbird.store.events import DEEDS, TableLog
 from bowerbird.store.log import MERGE, SLATE, LogEvent, Note, Stretch
 from bowerbird.store.people import LATEST, People, key_of
 
@@ -152,7 +152,7 @@ def test_many_events_at_once_are_the_same_as_one_after_the_other(log: list[LogEv
 def test_what_came_first_is_bounded_taken_back_and_forgotten_too(tmp_path: Path) -> None:
     people = People(0)
     with closing(Database(tmp_path)) as database:
-        log = SqliteLog(database)
+        log = TableLog(database)
         log.append([likes(str(n), str(n), user_id="u", time=n) for n in range(LATEST + 5)])
         log.append([likes("v", "i1", user_id="v")])
         people.take_in(log.stretches(0, log.end))
@@ -175,7 +175,7 @@ def test_what_comes_late_pushes_nothing_out_that_was_done_after_it(tmp_path: Pat
         people.apply(offset, one)
     read, merged = People(0), People(0)
     with closing(Database(tmp_path)) as database:
-        log = SqliteLog(database)
+        log = TableLog(database)
         log.append(late)
         read.take_in(log.stretches(0, log.end))
     for offset, one in enumerate(late[: LATEST // 2]):

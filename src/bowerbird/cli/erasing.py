@@ -12,7 +12,7 @@ from bowerbird.cli.output import say, show_json, show_table, tell
 from bowerbird.core import RequestError
 from bowerbird.privacy.erasure import Nobody, Place, erase
 from bowerbird.store import bundles, erasures
-from bowerbird.store.database import Database
+from bowerbird.store.opening import opened
 
 ERASED, FOUND, NOBODY = 0, 1, 4
 
@@ -25,7 +25,7 @@ def run_erase(user_id: str, run: Path, data_dir: Path | None, *, certify: bool, 
         raise RequestError(f"{data_dir} is no data directory of a server. Leave --data-dir out where there is none.")
     with ExitStack() as stack:
         if place.served:
-            place = Place(run, place.data, stack.enter_context(closing(Database(place.data))))
+            place = Place(run, place.data, stack.enter_context(closing(opened(place.data))))
         try:
             certificate = erase(place, user_id)
         except Nobody as error:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bowerbird.cli.client import Client
     from bowerbird.data import EventType
     from bowerbird.serving.intake import Numbered, Outcome, Rejected, Sink
-    from bowerbird.store.database import Database
+    from bowerbird.store.database import Store
 
 REJECTED = 1  # the exit status where rows were rejected
 AT_ONCE = {"items": 10_000, "users": 10_000, "events": 1_000}  # rows of one request
@@ -112,7 +112,7 @@ def run_import(
     `client` is who asks the server, where that is no new one.
     """
     from bowerbird.cli.client import Client
-    from bowerbird.store.database import Database
+    from bowerbird.store.opening import opened as opened_store
 
     if not files:
         raise RequestError("there is nothing to import. Give a file of events, --items FILE or --users FILE.")
@@ -123,7 +123,7 @@ def run_import(
         outcomes = _all(opened, partial(_to_server, client or Client(server, key, world=world)))
     else:
         assert data_dir is not None
-        with closing(Database(data_dir, world=world)) as database:
+        with closing(opened_store(data_dir, world=world)) as database:
             outcomes = _all(opened, partial(_to_database, database, run))
     told = {name: _told(files[name], opened[name], outcome) for name, outcome in outcomes.items()}
     if as_json:
@@ -198,14 +198,14 @@ def _to_server(client: "Client", name: str) -> "Sink":
     return send
 
 
-def _to_database(database: "Database", run: Path | None, name: str) -> "Sink":
+def _to_database(database: "Store", run: Path | None, name: str) -> "Sink":
     """Return what puts rows into the database of a server that does not run, by the same rules."""
     from bowerbird.serving.intake import put_rows, sensible
     from bowerbird.store.catalogue import Catalogue
-    from bowerbird.store.events import SqliteLog
+    from bowerbird.store.events import TableLog
 
     if name == "events":
-        log, kinds = SqliteLog(database), _kinds(database, run)
+        log, kinds = TableLog(database), _kinds(database, run)
 
         def keep(rows: list[Any]) -> "tuple[int, list[Rejected]]":
             good, rejected = sensible(rows, kinds, database.world.now())
@@ -221,7 +221,7 @@ def _to_database(database: "Database", run: Path | None, name: str) -> "Sink":
     return put
 
 
-def _kinds(database: "Database", run: Path | None) -> "tuple[EventType, ...]":
+def _kinds(database: "Store", run: Path | None) -> "tuple[EventType, ...]":
     """Return the event types that a server of the run knows; that of RUN/server is found."""
     from bowerbird.data import EventType, declared
     from bowerbird.store import bundles

@@ -507,6 +507,10 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Where events, catalogue and keys are kept; else RUN/server.")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A PostgreSQL for events, catalogue and keys, which is remembered."),
+    ] = None,
     scenarios: Annotated[Path | None, typer.Option(help="A folder of scenarios, TOML files, beside the six.")] = None,
     behind_proxy: Annotated[bool, typer.Option(help="Trust a proxy on who asks, and answer to any host.")] = False,
     update_every: Annotated[float, typer.Option(help="Seconds between two updates from new events; 0: none.")] = 0.0,
@@ -519,8 +523,8 @@ def serve(
     from bowerbird.cli.serving import run_server
 
     run_server(
-        run, host, port, data_dir=data_dir, scenarios=scenarios, behind_proxy=behind_proxy, update_every=update_every,
-        workers=workers, console=console,
+        run, host, port, data_dir=data_dir, store=store, scenarios=scenarios, behind_proxy=behind_proxy,
+        update_every=update_every, workers=workers, console=console,
     )  # fmt: skip
 
 
@@ -648,11 +652,29 @@ def restore(
     backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A folder that a backup job wrote.")],
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory to make.")],
     data_dir: Annotated[Path, typer.Option("--data-dir", help="The data directory to make.")],
+    store: Annotated[
+        str | None, typer.Option(metavar="URL", help="An empty PostgreSQL that takes the rows; else a file does.")
+    ] = None,
 ) -> None:
     """Put a backup in place, in directories that hold nothing yet."""
     from bowerbird.cli.serving import run_restore
 
-    run_restore(backup, run, data_dir)
+    run_restore(backup, run, data_dir, store)
+
+
+@app.command()
+def dump(
+    run: Run,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="The data directory of its server; else RUN/server.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Back up the served version and the database, in whichever form it is, into a folder that `restore` takes."""
+    from bowerbird.cli.serving import run_dump
+
+    run_dump(run, out, data_dir, as_json=json)
 
 
 @model_app.command("list")

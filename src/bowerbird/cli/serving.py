@@ -25,16 +25,24 @@ def run_server(
     port: int,
     *,
     data_dir: Path | None = None,
+    store: str | None = None,
     scenarios: Path | None = None,
     behind_proxy: bool = False,
     update_every: float = 0.0,
     workers: int = 0,
     console: bool = True,
 ) -> None:
-    """Serve until Ctrl-C; raises `ConfigError` for an address that others can reach while there is no key."""
+    """Serve until Ctrl-C, with the database in `store` from now on, where that is given.
+
+    Raises `ConfigError` for an address that others can reach while there is no key.
+    """
     one_heap()
     gc.disable()  # what is loaded stays, and looking through it again and again takes half a second
     try:
+        if store is not None:
+            from bowerbird.store.opening import place
+
+            place(data_dir or run / "server", store)
         app = _loaded(run, host, data_dir, scenarios, behind_proxy, update_every, workers)
         hung = console and _console(app)
     finally:
@@ -128,10 +136,10 @@ def _loaded(
 
 def run_key_create(data_dir: Path, name: str, scopes: list[str], *, as_json: bool) -> None:
     """Make a key and print its secret, once."""
-    from bowerbird.store.database import Database
     from bowerbird.store.keys import Keys
+    from bowerbird.store.opening import opened
 
-    database = Database(data_dir)
+    database = opened(data_dir)
     try:
         key, secret = Keys(database).create(name, scopes)
     finally:
@@ -145,10 +153,10 @@ def run_key_create(data_dir: Path, name: str, scopes: list[str], *, as_json: boo
 
 def run_key_list(data_dir: Path, *, as_json: bool) -> None:
     """Show the keys of a data directory, without their secrets."""
-    from bowerbird.store.database import Database
     from bowerbird.store.keys import Keys
+    from bowerbird.store.opening import opened
 
-    database = Database(data_dir)
+    database = opened(data_dir)
     try:
         keys = Keys(database).all()
     finally:
@@ -164,10 +172,10 @@ def run_key_list(data_dir: Path, *, as_json: bool) -> None:
 
 def run_key_revoke(data_dir: Path, key_id: str) -> None:
     """End a key; raises `RequestError` where there is none of that id."""
-    from bowerbird.store.database import Database
     from bowerbird.store.keys import Keys
+    from bowerbird.store.opening import opened
 
-    database = Database(data_dir)
+    database = opened(data_dir)
     try:
         keys = Keys(database)
         if key_id not in [one.id for one in keys.all()]:
@@ -177,13 +185,40 @@ def run_key_revoke(data_dir: Path, key_id: str) -> None:
         database.close()
 
 
-def run_restore(backup: Path, run: Path, data_dir: Path) -> None:
-    """Put a backup in place; both directories must not hold anything yet."""
-    from bowerbird.store.backups import restore
+def run_dump(run: Path, out_dir: Path, data_dir: Path | None, *, as_json: bool) -> None:
+    """Write a backup of a run and of the database of its server, beside a server that runs over a PostgreSQL."""
+    from bowerbird.store import backups, bundles
+    from bowerbird.store.opening import opened, there
 
-    version = restore(backup, run, data_dir)
-    say(f"version {version} in {run}, events and keys in {data_dir}. Start it with:")
+    data_dir = data_dir or run / "server"
+    if not there(data_dir):
+        raise RequestError(f"{data_dir} is no data directory of a server. Name it with --data-dir.")
+    if out_dir.exists():
+        raise RequestError(f"{out_dir} is there already. Name a new folder.")
+    version = bundles.current(run)
+    database = opened(data_dir)
+    try:
+        backups.take(database, run, version, out_dir)
+    finally:
+        database.close()
+    counts = backups.counts(out_dir)
+    if as_json:
+        show_json({"version": version, "rows": counts})
+    else:
+        say(f"version {version} and {_told(counts)} in {out_dir}")
+
+
+def run_restore(backup: Path, run: Path, data_dir: Path, store: str | None) -> None:
+    """Put a backup in place; both directories must not hold anything yet."""
+    from bowerbird.store.backups import counts, restore
+
+    version = restore(backup, run, data_dir, store=store)
+    say(f"version {version} in {run}; {_told(counts(backup))} in {store or data_dir}. Start it with:")
     say(f"  bowerbird serve {run} --data-dir {data_dir}")
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {table}" for table, n in counts.items() if n) or "no rows"
 
 
 def _is_loopback(host: str) -> bool:

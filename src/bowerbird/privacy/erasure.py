@@ -14,7 +14,7 @@ beside its requests.
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,13 @@ import polars as pl
 
 import bowerbird
 from bowerbird.core import BundleError, DataError, RealWorld, RequestError, UnknownItemError, World
-from bowerbird.store import backups, bundles, contents, erasing, erasures, exports, histories
-from bowerbird.store.database import FILE, Database, read_only
+from bowerbird.store import backups, bundles, contents, erasing, erasures, exports, histories, postgres
+from bowerbird.store.database import Connection, Database, read_only
 from bowerbird.store.erasing import Person, Searched
-from bowerbird.store.erasures import Begun
+from bowerbird.store.erasures import FORGET, Begun
+from bowerbird.store.opening import opened, there, url_of
+from bowerbird.store.opening import read_only as reading
+from bowerbird.store.postgres import Postgres
 
 LONG = 6  # letters and digits, not digits alone, of an id that bytes are searched for: shorter ones are everywhere
 PREDICTOR = "rows"  # what `bundles.kind_of` says of a version that keeps nobody's history
@@ -35,6 +38,8 @@ OUTSIDE = (
     "other places (those that were noted are listed under elsewhere), logs of proxies and of the process",
     "what the file system keeps of files after they are removed or rewritten, such as snapshots and unused blocks of "
     "a disk",
+    "of a database in PostgreSQL its write-ahead log until that is used again, archives of that, and replicas and "
+    "backups of the server",
     "figures that are averages over many people, such as the measured quality of a version",
     "events that were sent under a session that never became this person, and histories posted without an id",
     "lists that others were shown, which may hold an item that only this person had chosen",
@@ -56,13 +61,13 @@ class Place:
 
     run: Path
     data: Path
-    database: Database | None = None
+    database: Database | Postgres | None = None
     world: World = RealWorld()  # noqa: RUF009  it has no state
 
     @property
     def served(self) -> bool:
         """Whether there is a database."""
-        return FILE in self.world.names(self.data)
+        return there(self.data, world=self.world)
 
 
 # ── the whole of it ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -85,7 +90,7 @@ def begin(place: Place, user_id: str | int) -> Begun:
     world, run = place.world, place.run
     person = Person(user_id)
     if place.served:
-        with closing(read_only(place.data, world=world)) as connection:
+        with closing(reading(place.data, world=world)) as connection:
             person = erasing.find(connection, user_id)
             rows = erasing.count(connection, person)
     else:
@@ -164,9 +169,14 @@ def certify(place: Place, begun: Begun) -> dict[str, Any]:
 def _database(place: Place, begun: Begun) -> dict[str, int] | None:
     if not place.served:
         return None
-    database = place.database or Database(place.data, world=place.world)
+    database = place.database or opened(place.data, world=place.world)
+
+    def blank(connection: Connection) -> dict[str, int]:
+        database.tell(connection, FORGET)  # to other servers over the same database
+        return erasing.blank(connection, begun.person)
+
     try:
-        found = database.write(lambda connection: erasing.blank(connection, begun.person)).result()
+        found = database.write(blank).result()
         database.scrub()
     finally:
         if place.database is None:
@@ -243,7 +253,7 @@ def _backups(place: Place, begun: Begun) -> list[dict[str, Any]]:
     ]
     version, name = bundles.current(place.run, world=world), f"{world.now()}-{world.token()[:6]}"
     folder = place.data / "backups" / name
-    database = place.database or Database(place.data, world=world)
+    database = place.database or opened(place.data, world=world)
     try:
         backups.take(database, place.run, version, folder)
     finally:
@@ -337,7 +347,7 @@ def _met(place: Place) -> set[str]:
     """Return the items of which the catalogue has a document or the log an event."""
     if not place.served:
         return set()
-    with closing(read_only(place.data, world=place.world)) as connection:
+    with closing(reading(place.data, world=place.world)) as connection:
         documents = connection.execute("SELECT key FROM documents WHERE kind = 'item' AND NOT deleted")
         events = connection.execute("SELECT DISTINCT CAST(item_id AS TEXT) FROM events WHERE item_id IS NOT NULL")
         return {one for (one,) in (*documents, *events)}
@@ -404,7 +414,7 @@ def _left(place: Place, begun: Begun) -> dict[str, Any]:
     world, person = place.world, begun.person
     rows: dict[str, int] = {}
     if place.served:
-        with closing(read_only(place.data, world=world)) as connection:
+        with closing(reading(place.data, world=world)) as connection:
             rows |= erasing.count(connection, person, begun.steps["database"]["end"])
     rows["versions"] = len(_known_by(place.run, person, world))
     rows["rows_of_copies"] = sum(_rows_in(path, person, world) for path in _files(place))
@@ -414,7 +424,9 @@ def _left(place: Place, begun: Begun) -> dict[str, Any]:
     if len(text) >= LONG and not text.lstrip("-").isdecimal():
         own = [place.run / erasures.FOLDER / f"{begun.id}.json"]  # which gives way to the certificate next
         found: Searched = erasing.search({place.run, place.data}, text, leave_out=own)
-        searched = asdict(found)
+        url = url_of(place.data, world=world)
+        hits = (*found.hits, *(() if url is None else postgres.hits(url, text)))
+        searched = asdict(replace(found, hits=hits))
     return {"rows": rows, "search": searched}
 
 

@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +52,21 @@ from bowerbird.serving.view import HALF_LIFE_S, NEVER, PUBLISHED, Tally, View, i
 from bowerbird.store import bundles, erasures
 from bowerbird.store.answers import Answers
 from bowerbird.store.catalogue import Catalogue, Kind, Row, Stored
-from bowerbird.store.database import Database, DatabaseBroken, Overloaded
-from bowerbird.store.events import STEP, Appended, SqliteLog
+from bowerbird.store.database import DatabaseBroken, Overloaded, StoreAway
+from bowerbird.store.events import RETRACTED, STEP, Appended, TableLog
 from bowerbird.store.following import Following
-from bowerbird.store.keys import Keys
+from bowerbird.store.keys import KEYS, Keys
 from bowerbird.store.log import MERGE, SLATE, LogEvent, Stretch
+from bowerbird.store.opening import followed, opened
 from bowerbird.store.people import People
+from bowerbird.store.postgres import Postgres
 from bowerbird.store.schema import Schemas
 
 LOG = logging.getLogger("bowerbird.engine")
 DEFAULT = Scenario(name="default", k=10)  # that of a request that names none: what the library answers
 WAIT_S = 0.2  # for events that a request wants to see reflected
 KEEP_S, BOARDS_EVERY = 0.5, 4  # how often the keeper looks, and in which of its turns boards are shaped anew
-LOOK_S = 0.005  # between two looks for them at what another process writes
+LOOKS = 40  # for them, meanwhile, at what another process writes
 REMEMBERED = 20_000  # slates that can be fetched before they are on the disk
 TRIED = 200  # requests after a swap in which failures roll it back
 BAD_SHARE = 0.05  # of them
@@ -94,12 +95,14 @@ class Engine:
         self._refused: str | None = None  # a version that was not fit to serve
         rec = recommender or self._loaded()
         self.scenarios = {DEFAULT.name: DEFAULT, **(scenarios or shipped())}
-        self.database = Following(data, world=self.world) if follow else Database(data, world=self.world)
-        self.log, self.catalogue, self.keys = SqliteLog(self.database), Catalogue(self.database), Keys(self.database)
+        self.database = (followed if follow else opened)(data, world=self.world)
+        self.log, self.catalogue, self.keys = TableLog(self.database), Catalogue(self.database), Keys(self.database)
         self.answers, self.schemas = Answers(self.database), Schemas(self.database)
         self.laboratory = Laboratory(self, guards=not follow)
         self._items: dict[str, Stored] = {}
         self._followed = 0  # the last change of the catalogue that a view holds
+        self._told = self._last_notice()
+        self._forgetting = False  # whether another process erases somebody, of whom nothing is forgotten here yet
         self._heeded = self.catalogue.last  # the last one that `look` obeyed
         self._applied = threading.Condition()
         self._slates: OrderedDict[str, LogEvent] = OrderedDict()
@@ -113,8 +116,7 @@ class Engine:
         self._previous: str | None = None
         self._before: View | None = None  # what was in use before
         self._stopping = threading.Event()
-        going_on = erasures.going_on(run, world=self.world)
-        self._erased = frozenset(chain.from_iterable(one.person.names for one in going_on))  # users who are nobody now
+        self._erased = frozenset(erasures.names_of(run, world=self.world))  # users who are nobody now
         rec = silenced(rec, self._erased)
         self.view = self._made(rec, self._people(rec.log_offset))
         self._catch_up(self.view, self.log.end)
@@ -302,6 +304,8 @@ class Engine:
     def _taken(self, appended: Appended) -> None:
         """Follow events that were just committed; on the committing thread, in the order of the log."""
         view = self.view
+        if self.database.shared:
+            self._catch_up(view, appended.start)  # what others wrote before
         for place, event in enumerate(appended.fresh):
             self._follow(view, appended.start + place, event)
             self._count_outcome(view, event)
@@ -350,38 +354,63 @@ class Engine:
         """Let a view forget an event; one that follows another process may never have known it."""
         if view.people.start <= offset < view.people.end:
             found = view.people.take_back(event.user_id, event.session_id, offset)
-            if found is not None or not isinstance(self.database, Following):
+            if found is not None or not self.database.shared:
                 self._count(view, event, -1.0)
 
     def look(self) -> None:
-        """Follow what another process committed since the last look."""
+        """Follow what another process committed since the last look; where it cannot be read, the next look does."""
         database = self.database
-        if not isinstance(database, Following):
+        if not isinstance(database, Following | Postgres):
             return
-        with database.turn:
-            moved = database.moved()
-            if moved:
-                self.log.look()
-                self._catch_up(self.view, self.log.end)
-                last = self.catalogue.last
-                if last > self._heeded:
-                    self.heed("item", self._heeded)
-                    self._heeded = last
-                self.laboratory.look()
-        if moved and self.schemas.current.number != self.view.declared.number:
-            with self._changing:
-                if self.schemas.current.number != self.view.declared.number:
-                    self._recount()
-        self.follow_experiments()
+        try:
+            with database.turn:
+                moved = database.moved()
+                if moved:
+                    self._look(database)
+            if moved and self.schemas.current.number != self.view.declared.number:
+                with self._changing:
+                    if self.schemas.current.number != self.view.declared.number:
+                        self._recount()
+            self.follow_experiments()
+        except StoreAway as error:
+            LOG.warning("%s", error)
+            database.missed()
+
+    def _look(self, database: Following | Postgres) -> None:
+        """Read what is new, in the turn of whoever reads on."""
+        self.log.look()
+        self._catch_up(self.view, self.log.end)
+        last = self.catalogue.last
+        if last > self._heeded:
+            self.heed("item", self._heeded)
+            self._heeded = last
+        self.laboratory.look()
+        for number, kind, offset in database.notices(self._told):
+            self._told = number
+            self._heed_notice(kind, offset)
+
+    def _heed_notice(self, kind: str, offset: int) -> None:
+        """Do what another process, or this one, told all to do; twice is as once."""
+        if kind == RETRACTED and (event := self.log.at(offset)) is not None:
+            self.undo(offset, event)
+        elif kind == KEYS:
+            self.keys.look()
+        elif kind == erasures.FORGET:
+            self._forgetting = True
+
+    def _last_notice(self) -> int:
+        found = self.database.notices(0) if isinstance(self.database, Postgres) else []
+        return found[-1][0] if found else 0
 
     def wait_for(self, offset: int | None) -> bool:
         """Wait a little until events up to an offset are reflected; return whether they are."""
         if offset is None:
             return True
-        if isinstance(self.database, Following):
-            end = self.world.monotonic() + WAIT_S
-            while self.view.people.end < offset and self.world.monotonic() < end:
-                self.world.sleep(LOOK_S)
+        if self.database.shared:
+            for _ in range(LOOKS):
+                if self.view.people.end >= offset:
+                    break
+                self.world.sleep(WAIT_S / LOOKS)
                 self.look()
             return self.view.people.end >= offset
         with self._applied:
@@ -625,7 +654,7 @@ class Engine:
 
         def take_over() -> None:
             before()
-            if isinstance(self.database, Following):  # nobody waits there with taking back until a view is made
+            if self.database.shared:  # nobody waits there with taking back until a view is made
                 for offset, event in self._undone:
                     self._take_back(view, offset, event)
             with self._building:
@@ -732,6 +761,9 @@ class Engine:
     def tend(self, *, boards: bool = True) -> None:
         """Do once what the keeper does again and again; boards of many items take it some milliseconds."""
         self.look()
+        if self._forgetting:
+            self._forgetting = False
+            self.forget(erasures.names_of(self.run, world=self.world))
         with self._changing:
             self._follow_run()
             back = self.world.now() < self.view.tally.zero - HALF_LIFE_S  # the clock was wrong when these were counted

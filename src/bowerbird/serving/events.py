@@ -15,7 +15,7 @@ from bowerbird.serving.intake import sensible
 from bowerbird.serving.problems import Refusal, described
 from bowerbird.serving.quick import QuickRoute, body_of, quick
 from bowerbird.serving.view import View
-from bowerbird.store.events import STEP, Appended, SqliteLog
+from bowerbird.store.events import STEP, Appended, TableLog
 from bowerbird.store.log import MERGE, LogEvent
 
 router = APIRouter(
@@ -104,7 +104,7 @@ async def merge(request: Request, user_id: PathId, asked: Merge) -> Taken:
     return Taken(accepted=len(done.fresh), duplicates=done.duplicates, rejected=[], offset=done.end)
 
 
-def _events_of(log: SqliteLog, user_id: str) -> Iterator[tuple[int, LogEvent]]:
+def _events_of(log: TableLog, user_id: str) -> Iterator[tuple[int, LogEvent]]:
     """Yield the offsets and events of a user in the order of the log."""
     start = 0
     while found := log.page(user_id=user_id, start=start, limit=STEP):

@@ -21,7 +21,7 @@ from bowerbird.features import Context
 from bowerbird.pipeline.policy import Greedy, Policy
 from bowerbird.pipeline.scenario import MOST, Exploration, Scenario
 from bowerbird.serving.view import View
-from bowerbird.store.events import SqliteLog
+from bowerbird.store.events import TableLog
 from bowerbird.store.feedback import STEP, feedback, in_parts
 from bowerbird.store.log import SLATE
 
@@ -45,7 +45,7 @@ class _Taught:
 class Exploring:
     """The policies of scenarios."""
 
-    def __init__(self, log: SqliteLog, world: World) -> None:
+    def __init__(self, log: TableLog, world: World) -> None:
         self.log, self.world = log, world
         self._taught: dict[tuple[str, Exploration], _Taught] = {}
         self._next = -inf  # when there is a lesson again

@@ -28,8 +28,8 @@ from bowerbird.serving.intake import Rejected, json_lines, put_rows, sensible, t
 from bowerbird.serving.workers import Workers
 from bowerbird.store import backups, erasures, exports
 from bowerbird.store.catalogue import Kind
-from bowerbird.store.database import Database
 from bowerbird.store.feedback import feedback, in_parts
+from bowerbird.store.following import Following
 
 LOG = logging.getLogger("bowerbird.jobs")
 AT_ONCE = 1000  # rows of one step of a job
@@ -37,6 +37,7 @@ FEEDBACK = ("feedback", "orphans")
 KIND_OF: dict[str, Kind] = {"items": "item", "users": "user"}
 TRAIN = "import sys; from bowerbird.privacy.erasure import train; train(*sys.argv[1:])"
 NICE = 10  # how much the trainer gives way to requests
+TURN_S = 0.2  # between two looks whether another server is done with its erasure
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
@@ -205,7 +206,7 @@ class Jobs:
         """Copy the database as it is at one moment, and the run directory's current version, into one folder."""
         name = f"{self.world.now()}-{job.id[:6]}"
         version = str(self.engine.view.recommender.version)
-        assert isinstance(self.engine.database, Database)  # jobs run where the writing is done
+        assert not isinstance(self.engine.database, Following)  # jobs run where the writing is done
         backups.take(self.engine.database, self.engine.run, version, self._folder("backups", name))
         return f"{name}: the database, and version {version}"
 
@@ -217,6 +218,24 @@ class Jobs:
     def _erase(self, job: Job) -> str:
         """Do what is left of an erasure: a process of its own trains, and its version is taken into use."""
         place, erasure_id = self.place, str(job.file)
+        let_go = self._turn_to_erase(job)
+        try:
+            return self._erase_alone(job, place, erasure_id)
+        finally:
+            let_go()
+
+    def _turn_to_erase(self, job: Job) -> Callable[[], None]:
+        """Wait until no other server over this run directory erases; return how to let the next one."""
+        lock = self.engine.run / erasures.FOLDER / ".lock"
+        while (let_go := self.world.lock(lock)) is None:
+            self._step(job)
+            self.world.sleep(TURN_S)
+        return let_go
+
+    def _erase_alone(self, job: Job, place: Place, erasure_id: str) -> str:
+        if all(one.id != erasure_id for one in erasures.going_on(place.run, world=self.world)):
+            self.engine.tend()
+            return f"certificate {erasure_id} is another server's"
         self._beside(job, ["-c", TRAIN, str(place.run), str(place.data), erasure_id])
         self.engine.tend()
         self.workers.tell("tend")
@@ -244,15 +263,15 @@ class Jobs:
 
     def forget(self) -> None:
         """Let the engine and its workers take whoever is being erased for nobody."""
-        going_on = erasures.going_on(self.engine.run, world=self.world)
-        names = sorted({name for one in going_on for name in one.person.names})
+        database, names = self.engine.database, erasures.names_of(self.engine.run, world=self.world)
         self.engine.forget(names)
         self.workers.tell("forget", names=names)
+        database.write(lambda connection: database.tell(connection, erasures.FORGET)).result()
 
     @property
     def place(self) -> Place:
         """Where people are erased."""
-        assert isinstance(self.engine.database, Database)  # jobs run where the writing is done
+        assert not isinstance(self.engine.database, Following)  # jobs run where the writing is done
         return Place(self.engine.run, self.engine.data, self.engine.database, self.world)
 
     def _beside(self, job: Job, words: Sequence[str], fine: Collection[int] = (0,)) -> str:

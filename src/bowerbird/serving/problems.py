@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from bowerbird.core import BowerbirdError, BundleError, DataError, RequestError, UnknownItemError
 from bowerbird.serving.bodies import pointer
 from bowerbird.store.catalogue import Stale
-from bowerbird.store.database import DatabaseBroken, DiskFull, Overloaded
+from bowerbird.store.database import DatabaseBroken, DiskFull, Overloaded, StoreAway
 from bowerbird.store.experiments import ExperimentError
 
 PROBLEM = "application/problem+json"
@@ -51,6 +51,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (  # of our own errors, t
     (Stale, 412, "stale"),
     (Overloaded, 503, "overloaded"),
     (DiskFull, 507, "disk_full"),
+    (StoreAway, 503, "store_away"),
     (DatabaseBroken, 503, "storage_failed"),
     (BowerbirdError, 500, "internal_error"),
 )

@@ -7,10 +7,14 @@ import threading
 from dataclasses import dataclass
 
 from bowerbird.core import BowerbirdError
-from bowerbird.store.database import Database
-from bowerbird.store.following import Following
+from bowerbird.store.database import Store
 
 KEPT_S = 24 * 60 * 60
+_PUT = """
+    INSERT INTO answers (key, body_sha256, status, body, time) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE
+    SET body_sha256 = excluded.body_sha256, status = excluded.status, body = excluded.body, time = excluded.time
+"""
 
 
 class Used(BowerbirdError, ValueError):
@@ -32,7 +36,7 @@ class Kept:
 class Answers:
     """The answers of a data directory, by the key of the caller."""
 
-    def __init__(self, database: Database | Following) -> None:
+    def __init__(self, database: Store) -> None:
         self._database, self._world = database, database.world
         self._running: dict[str, str] = {}  # the sha256 of the body, by key
         self._turn = threading.Lock()
@@ -61,7 +65,7 @@ class Answers:
             self._database.write(
                 lambda connection: (
                     connection.execute("DELETE FROM answers WHERE time <= ?", (now - KEPT_S,)),
-                    connection.execute("REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", values),
+                    connection.execute(_PUT, values),
                 )
             ).result()
         finally:

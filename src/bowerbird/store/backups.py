@@ -2,28 +2,43 @@
 
 import hashlib
 import json
+from contextlib import closing
 from pathlib import Path
 
 from bowerbird.core import BundleError, RealWorld, World
-from bowerbird.store import bundles, histories
-from bowerbird.store.database import Database
+from bowerbird.store import bundles, histories, moving
+from bowerbird.store.database import Database, read_only
+from bowerbird.store.opening import place
+from bowerbird.store.postgres import Postgres
 
 SUMS = "sums.json"
 DATABASE = "bowerbird.db"
 POINTER = f"run/{bundles.POINTER}"
 
 
-def take(database: Database, run: Path, version: str, folder: Path) -> None:
-    """Copy the database as it is at one moment, and one version of a run, into a new folder: whole or not at all."""
+def take(database: Database | Postgres, run: Path, version: str, folder: Path) -> None:
+    """Copy the database as it is at one moment, and one version of a run, into a new folder: whole or not at all.
+
+    The database becomes a file of SQLite, whichever form it has.
+    """
     world = database.world
     world.make_folder(folder)
     try:
-        database.backup(folder / DATABASE)
+        if isinstance(database, Database):
+            database.backup(folder / DATABASE)
+        else:
+            moving.save(database, folder / DATABASE)
         copy_version(run, folder / "run", version, world=world)
         seal(folder, world=world)
     except BaseException:
         world.remove_folder(folder)
         raise
+
+
+def counts(backup: Path) -> dict[str, int]:
+    """Return how many rows each table of a backup holds."""
+    with closing(read_only(backup, still=True)) as connection:
+        return {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in moving.TABLES}
 
 
 def seal(folder: Path, *, world: World | None = None) -> None:
@@ -44,8 +59,11 @@ def copy_version(run: Path, target: Path, version: str, *, world: World | None =
     bundles.point(target, version, world=world)
 
 
-def restore(backup: Path, run: Path, data: Path, *, world: World | None = None) -> str:
-    """Put a backup in place and return its version; raises `BundleError` unless every byte is as it was written."""
+def restore(backup: Path, run: Path, data: Path, *, store: str | None = None, world: World | None = None) -> str:
+    """Put a backup in place and return its version; raises `BundleError` unless every byte is as it was written.
+
+    With `store`, the rows go into the empty PostgreSQL of that address, and `data` names it.
+    """
     world = world or RealWorld()
     for folder in (run, data):
         if world.names(folder):
@@ -65,6 +83,10 @@ def restore(backup: Path, run: Path, data: Path, *, world: World | None = None) 
             whole = False
         if not whole:
             raise BundleError(f"{backup / name} is missing or was changed. Take another backup.")
+    if store is not None:
+        moving.load(backup / DATABASE, store)
+        place(data, store, world=world)
+        del sums[DATABASE]
     for name in sorted(sums, key=lambda name: name == POINTER):  # a run that is cut off in between names no version
         first, *rest = Path(name).parts
         target = data / first if not rest else run.joinpath(*rest)

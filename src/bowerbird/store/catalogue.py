@@ -5,7 +5,6 @@ once it was given as one. A deleted document leaves a mark behind, for views in 
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,7 @@ from itertools import chain
 from typing import Any, Literal, overload
 
 from bowerbird.core import BowerbirdError, DataError, UnknownItemError
-from bowerbird.store.database import Database
-from bowerbird.store.following import Following
+from bowerbird.store.database import Connection, Store
 
 Kind = Literal["item", "user"]
 MOST_NAMES, MOST_DEEP, MOST_VALUES = 256, 16, 10_000  # of properties: they become columns of types, read at each change
@@ -24,7 +22,10 @@ Row = tuple[str | int, Mapping[str, Any], bool, int | None]  # id, properties, a
 
 _COLUMNS = "id, properties, available, expires, since, deleted, change"
 _SELECT = f"SELECT {_COLUMNS} FROM documents"
-_PUT = f"REPLACE INTO documents (kind, key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = f"""
+    INSERT INTO documents (kind, key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (kind, key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", "))}
+"""
 _OLD = "SELECT id, since FROM documents WHERE kind = ? AND key = ? AND NOT deleted"
 
 
@@ -54,7 +55,7 @@ class Stored:
 class Catalogue:
     """Documents of items and users. Writes return when they are on the disk."""
 
-    def __init__(self, database: Database | Following) -> None:
+    def __init__(self, database: Store) -> None:
         self._database = database
 
     def put(
@@ -73,7 +74,7 @@ class Catalogue:
         """
         row = (id, _text(id, properties), available, expires)
 
-        def work(connection: sqlite3.Connection) -> Stored:
+        def work(connection: Connection) -> Stored:
             _match(kind, id, _live(connection, kind, id), if_match)
             return self._put(connection, kind, [row])[0]
 
@@ -108,7 +109,7 @@ class Catalogue:
         Raises `UnknownItemError` where there is none, and as `put`.
         """
 
-        def work(connection: sqlite3.Connection) -> Stored:
+        def work(connection: Connection) -> Stored:
             old = _live(connection, kind, id)
             _match(kind, id, old, if_match)
             if old is None:
@@ -123,7 +124,7 @@ class Catalogue:
     def delete(self, kind: Kind, id: str | int, *, if_match: str | None = None) -> bool:
         """Take a document away; return whether there was one. Raises `Stale` as `put`."""
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             old = _live(connection, kind, id)
             _match(kind, id, old, if_match)
             if old is not None:
@@ -160,7 +161,7 @@ class Catalogue:
 
     def _put(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         kind: Kind,
         rows: list[tuple[str | int, str, bool, int | None]],
         *,
@@ -191,7 +192,7 @@ def merged(target: Any, change: Any) -> Any:
     return result
 
 
-def _live(connection: sqlite3.Connection, kind: Kind, id: str | int) -> Stored | None:
+def _live(connection: Connection, kind: Kind, id: str | int) -> Stored | None:
     row = connection.execute(f"{_SELECT} WHERE kind = ? AND key = ? AND NOT deleted", (kind, str(id))).fetchone()
     return None if row is None else _stored(row)
 
@@ -237,5 +238,5 @@ def _shaped(properties: Mapping[str, Any]) -> None:
         raise ValueError(f"objects and lists lie in one another {MOST_DEEP} deep at most")
 
 
-def _last(connection: sqlite3.Connection) -> int:
+def _last(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(change), 0) FROM documents").fetchone()[0])

@@ -1,4 +1,4 @@
-"""The database of a server: one SQLite file, written by one thread that commits what waits together.
+"""The embedded database of a server: one SQLite file, written by one thread that commits what waits together.
 
 A sync to the disk takes milliseconds, so writes that arrive during one share the next. Only the committing thread
 writes and moves the WAL into the file: versions of SQLite before 3.51.3 can damage a database where two connections do
@@ -8,18 +8,19 @@ that at once. Everyone else reads, through connections that cannot write.
     DATA/lock
 
 What the tables hold is for the modules that use them: `store.events`, `store.catalogue`, `store.schema`, `store.keys`,
-`store.answers` and `store.experiments`.
+`store.answers` and `store.experiments`. They ask a `Connection`, which is SQLite's or, with the same tables in a
+PostgreSQL, that of `store.postgres`.
 """
 
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bowerbird.core import BowerbirdError, RealWorld, World
 
@@ -104,9 +105,82 @@ class DatabaseBroken(BowerbirdError, OSError):
     """The database takes no more writes: the disk failed, or it was closed."""
 
 
+class StoreAway(DatabaseBroken):
+    """A database on the network does not answer now; it is tried again until it does."""
+
+
+class Rows(Protocol):
+    """What a statement found or changed."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row, None behind the last one."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """What the tables are asked through; `?` and `:name` stand for values."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Rows:
+        """Do one statement."""
+        ...
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Rows:
+        """Do one statement for each row of values."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Store(Protocol):
+    """A database that a server works with, wherever it is."""
+
+    folder: Path
+    world: World
+
+    @property
+    def shared(self) -> bool:
+        """Whether others write too, so that it has to be looked at anew."""
+        ...
+
+    def write(self, work: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> Future[T]:
+        """Have `work` done in a transaction; the future holds what it returned once that is kept."""
+        ...
+
+    def between(self, act: Callable[[], None]) -> None:
+        """Call `act` while nothing is followed."""
+        ...
+
+    def reader(self) -> AbstractContextManager[Connection]:
+        """Lend a connection that can change nothing."""
+        ...
+
+    def tell(self, connection: Connection, kind: str, number: int = 0) -> None:
+        """Let others who follow know, with the transaction, what no row of the tables shows them."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 @dataclass(eq=False)
-class _Piece:
-    work: Callable[[sqlite3.Connection], Any]
+class Piece:
+    """Work that waits for a commit, and what came of it."""
+
+    work: Callable[[Any], Any]
     then: Callable[[Any], None] | None
     future: Future[Any] = field(default_factory=Future)
     value: Any = None
@@ -125,14 +199,72 @@ class _Piece:
             self.future.set_exception(self.error)
 
 
+class Committer:
+    """Pieces of work that wait, and the one thread that commits them, some at a time."""
+
+    def __init__(self, name: str, commit: Callable[[Piece], None], most_waiting: int) -> None:
+        self.name, self.most_waiting, self.closing = name, most_waiting, False
+        self._commit, self._broken = commit, ""
+        self._waiting: deque[Piece] = deque()
+        self._turn = threading.Condition()  # guards what waits, and wakes the committing thread
+        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
+        self._thread.start()
+
+    def add(self, piece: Piece) -> None:
+        """Let a piece wait; raises `Overloaded` and `DatabaseBroken`."""
+        with self._turn:
+            if self._broken or self.closing:
+                raise DatabaseBroken(self._broken or f"{self.name} is closed.")
+            if len(self._waiting) >= self.most_waiting:
+                raise Overloaded(f"{self.most_waiting:,} writes wait for the disk already. Try again in a second.")
+            self._waiting.append(piece)
+            self._turn.notify()
+
+    def take(self) -> Piece | None:
+        """Return the next piece that nobody gave up, None where there is none."""
+        with self._turn:
+            while self._waiting:
+                piece = self._waiting.popleft()
+                if piece.future.set_running_or_notify_cancel():
+                    return piece
+        return None
+
+    def stop(self, why: str) -> list[Piece]:
+        """Take no more, and return what waits."""
+        with self._turn:
+            self._broken = why
+            left = list(self._waiting)
+            self._waiting.clear()
+        return left
+
+    def close(self) -> bool:
+        """Have what waits committed, and take no more; return whether that is new."""
+        with self._turn:
+            closed, self.closing = self.closing, True
+            self._turn.notify()
+        if not closed:
+            self._thread.join()
+        return not closed
+
+    def _work(self) -> None:
+        while self._something_waits():
+            if (first := self.take()) is not None:
+                self._commit(first)
+
+    def _something_waits(self) -> bool:
+        """Wait for work; return False when there will be none."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._waiting or self.closing)
+            return bool(self._waiting)
+
+
 class Database:
     """The one holder of a data directory's database; raises `DatabaseError` where there is another one."""
 
+    shared = False
+
     def __init__(self, folder: Path, *, world: World | None = None, most_waiting: int = 10_000) -> None:
-        self.folder, self.world, self.most_waiting = folder, world or RealWorld(), most_waiting
-        self._waiting: deque[_Piece] = deque()
-        self._turn = threading.Condition()  # guards what waits, and wakes the committing thread
-        self._closing, self._broken = False, ""
+        self.folder, self.world = folder, world or RealWorld()
         self._idle: deque[sqlite3.Connection] = deque()  # connections that nobody reads from now
         self.world.make_folder(folder)
         let_go = self.world.lock(folder / LOCK)
@@ -144,26 +276,19 @@ class Database:
         except BaseException:
             let_go()
             raise
-        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
-        self._thread.start()
+        self._committer = Committer(str(folder / FILE), self._commit, most_waiting)
 
     # ── for everyone ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def write(self, work: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> Future[T]:
+    def write(self, work: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> Future[T]:
         """Have `work` done in a transaction; the future holds what it returned once that is on the disk.
 
         Work that raises is undone alone, and the future raises what it raised. `then` is called with the result on the
         committing thread, in the order of the commits and before the future is done; neither may wait for a write.
         Raises `Overloaded` and `DatabaseBroken` at once; the future raises `DiskFull` and `DatabaseBroken`.
         """
-        piece = _Piece(work, then)
-        with self._turn:
-            if self._broken or self._closing:
-                raise DatabaseBroken(self._broken or f"{self.folder / FILE} is closed.")
-            if len(self._waiting) >= self.most_waiting:
-                raise Overloaded(f"{self.most_waiting:,} writes wait for the disk already. Try again in a second.")
-            self._waiting.append(piece)
-            self._turn.notify()
+        piece = Piece(work, then)
+        self._committer.add(piece)
         return piece.future
 
     def between(self, act: Callable[[], None]) -> None:
@@ -180,10 +305,13 @@ class Database:
         try:
             yield connection
         finally:
-            if self._closing:
+            if self._committer.closing:
                 connection.close()
             else:
                 self._idle.append(connection)
+
+    def tell(self, connection: Connection, kind: str, number: int = 0) -> None:
+        """Tell nobody: whoever follows here is told by the process that writes."""
 
     def backup(self, target: Path) -> None:
         """Copy the database as it is at one moment into a new file, while reads and writes go on."""
@@ -223,12 +351,8 @@ class Database:
 
     def close(self) -> None:
         """Commit what waits, then let go of the file and of the directory."""
-        with self._turn:
-            closed, self._closing = self._closing, True
-            self._turn.notify()
-        if closed:
+        if not self._committer.close():
             return
-        self._thread.join()
         while self._idle:
             self._idle.pop().close()
         self._connection.close()
@@ -249,33 +373,14 @@ class Database:
             self.world.sleep(SCRUB_PAUSE_S)
         raise DatabaseError(f"{self.folder / FILE}: somebody keeps reading an older state of it. Erase again.")
 
-    def _work(self) -> None:
-        while self._something_waits():
-            if (first := self._take()) is not None:
-                self._commit(first)
-
-    def _something_waits(self) -> bool:
-        """Wait for work; return False when there will be none."""
-        with self._turn:
-            self._turn.wait_for(lambda: self._waiting or self._closing)
-            return bool(self._waiting)
-
-    def _take(self) -> _Piece | None:
-        with self._turn:
-            while self._waiting:
-                piece = self._waiting.popleft()
-                if piece.future.set_running_or_notify_cancel():
-                    return piece
-        return None
-
-    def _commit(self, first: _Piece) -> None:
+    def _commit(self, first: Piece) -> None:
         """Do what waits in one transaction, and tell of it."""
         taken = [first]
         end = self.world.monotonic() + BATCH_S
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._do(first)
-            while len(taken) < BATCH and self.world.monotonic() < end and (piece := self._take()) is not None:
+            while len(taken) < BATCH and self.world.monotonic() < end and (piece := self._committer.take()) is not None:
                 taken.append(piece)
                 self._do(piece)
             self._connection.execute("COMMIT")
@@ -285,7 +390,7 @@ class Database:
         for piece in taken:
             piece.answer()
 
-    def _do(self, piece: _Piece) -> None:
+    def _do(self, piece: Piece) -> None:
         """Do one piece of work, or nothing of it; raises `sqlite3.Error` where the fault is not its own."""
         self._connection.execute("SAVEPOINT piece")
         try:
@@ -297,7 +402,7 @@ class Database:
             self._connection.execute("ROLLBACK TO piece")
         self._connection.execute("RELEASE piece")
 
-    def _fail(self, taken: list[_Piece], error: sqlite3.Error) -> None:
+    def _fail(self, taken: list[Piece], error: sqlite3.Error) -> None:
         """Undo a transaction and tell why. After anything but a full disk nobody knows what the disk holds: stop."""
         full = _code(error) in FULL
         try:
@@ -309,10 +414,7 @@ class Database:
         why = f"{self.folder}: the disk is full. Nothing was kept; make room and send it again."
         if not full:
             why = f"{self.folder / FILE}: the disk failed ({error}). No more is written; check the disk, then restart."
-            with self._turn:
-                self._broken = why
-                taken = [*taken, *self._waiting]
-                self._waiting.clear()
+            taken = [*taken, *self._committer.stop(why)]
         for piece in taken:
             if piece.future.running() or piece.future.set_running_or_notify_cancel():
                 piece.future.set_exception(piece.error or kind(why))

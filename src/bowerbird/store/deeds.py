@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from bowerbird.store import events
-from bowerbird.store.database import read_only
 from bowerbird.store.log import MERGE, SLATE
+from bowerbird.store.opening import read_only
 
 MERGES = """
     SELECT number - 1, session_id, CAST(user_id AS TEXT) FROM events

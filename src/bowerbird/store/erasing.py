@@ -7,7 +7,6 @@ rule of `store.deeds`. Files are copies, and lose all rows of a session that eve
 import hashlib
 import io
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import polars as pl
 
 from bowerbird.core import DataError, RealWorld, World
 from bowerbird.store import contents
-from bowerbird.store.database import FILE, read_only
+from bowerbird.store.database import FILE, Connection, read_only
 from bowerbird.store.deeds import SESSION
 from bowerbird.store.events import LAST, NAMES, spellings
 from bowerbird.store.log import MERGE
@@ -33,8 +32,8 @@ _MERGES = "SELECT session_id, number, user_id FROM events WHERE event = ? AND se
 _MERGES += "FROM events WHERE event = ? AND user_id IN (?, ?)) AND NOT retracted ORDER BY session_id, number"
 _MARK = """
     UPDATE documents
-    SET key = lower(hex(randomblob(16))), id = 'erased', properties = '{}', available = 0, expires = NULL, since = 0,
-        deleted = 1
+    SET key = lower(hex(randomblob(16))), id = '0', properties = '{}', available = FALSE, expires = NULL, since = 0,
+        deleted = TRUE
     WHERE kind = 'user' AND key = ?
 """  # the mark stays without a name: the numbers of changes may not go back
 
@@ -65,7 +64,7 @@ class Person:
         return frozenset([str(self.user_id), *(SESSION + one.session_id for one in self.stretches if one.after == 0)])
 
 
-def find(connection: sqlite3.Connection, user_id: str | int) -> Person:
+def find(connection: Connection, user_id: str | int) -> Person:
     """Return a person with the sessions that the log tells of."""
     merges = connection.execute(_MERGES, (MERGE, MERGE, *spellings(user_id))).fetchall()
     first: dict[str, int] = {}
@@ -80,7 +79,7 @@ def find(connection: sqlite3.Connection, user_id: str | int) -> Person:
     return Person(user_id, tuple(found))
 
 
-def count(connection: sqlite3.Connection, person: Person, end: int = LAST) -> dict[str, int]:
+def count(connection: Connection, person: Person, end: int = LAST) -> dict[str, int]:
     """Return how many rows of the database are a person's, by what they are: of events, those before offset `end`."""
     both, key = spellings(person.user_id), str(person.user_id)
     sql = "SELECT count(*) FROM events WHERE user_id IN (?, ?) AND number <= ?"
@@ -93,7 +92,7 @@ def count(connection: sqlite3.Connection, person: Person, end: int = LAST) -> di
     return {"events": named, "events_of_sessions": sum(of_sessions), "documents": documents.fetchone()[0]}
 
 
-def blank(connection: sqlite3.Connection, person: Person) -> dict[str, int]:
+def blank(connection: Connection, person: Person) -> dict[str, int]:
     """Blank all that is a person's, inside a transaction; return the counts, and the `end` of the log at that moment.
 
     Offsets stay, and name nobody.
@@ -105,7 +104,8 @@ def blank(connection: sqlite3.Connection, person: Person) -> dict[str, int]:
     named = connection.execute(f"{_BLANK} user_id IN (?, ?)", both).rowcount
     of_sessions = sum(connection.execute(f"{_BLANK} {_OF_SESSION}", one).rowcount for one in person.stretches)
     documents = connection.execute(_MARK, (key,)).rowcount
-    answers = connection.execute("DELETE FROM answers WHERE instr(key, ?) OR instr(body, ?)", (key, key)).rowcount
+    told = "DELETE FROM answers WHERE instr(key, ?) > 0 OR instr(body, ?) > 0"
+    answers = connection.execute(told, (key, key)).rowcount
     end = connection.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()[0]
     done = {"events": named, "events_of_sessions": of_sessions, "documents": documents, "answers": answers}
     return done | {"end": end}

@@ -21,6 +21,7 @@ from bowerbird.store.erasing import Person, Stretch
 FOLDER = "erasures"
 DAYS = 30  # until it has to be done: a month, as Article 12(3) of the GDPR has it
 DAY_S = 86_400
+FORGET = "forget"  # what those who follow are told, when somebody is being erased, and when that is done
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ def get(run: Path, erasure_id: str, *, world: World | None = None) -> dict[str, 
 def going_on(run: Path, *, world: World | None = None) -> list[Begun]:
     """Return the erasures that are not done, the oldest first."""
     return [_begun(one) for one in reversed(all_of(run, world=world)) if one["state"] == "running"]
+
+
+def names_of(run: Path, *, world: World | None = None) -> list[str]:
+    """Return what those who are being erased are called as users."""
+    return sorted({name for one in going_on(run, world=world) for name in one.person.names})
 
 
 def _begun(written: Mapping[str, Any]) -> Begun:

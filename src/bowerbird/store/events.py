@@ -3,7 +3,6 @@
 A person's id is looked for as an integer and as the text that spells it, since a URL knows texts only.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -13,14 +12,14 @@ from typing import Any
 
 import polars as pl
 
-from bowerbird.store.database import Database
-from bowerbird.store.following import Following
+from bowerbird.store.database import Connection, Store
 from bowerbird.store.log import MERGE, SLATE, LogEvent, Note, Stretch
 
 AT_ONCE = 50_000  # rows that are Python's before they are the frame's
 STEP = 1_000  # rows of one step of a walk
 STRETCH = 20_000  # events of a stretch
 LAST = 2**63 - 1
+RETRACTED = "retracted"  # what those who follow are told, with the offset
 NAMES = tuple(field.name for field in fields(LogEvent))
 IDS = ("user_id", "item_id")  # whose type is the caller's
 TYPES: dict[str, Any] = {"offset": pl.Int64, **dict.fromkeys(NAMES, pl.String)} | {
@@ -38,18 +37,18 @@ _COLUMNS = ", ".join(NAMES)
 _INSERT = f"INSERT INTO events (key, {_COLUMNS}) VALUES (?{', ?' * len(NAMES)}) ON CONFLICT (key) DO NOTHING"
 _SELECT = f"SELECT number - 1, {_COLUMNS} FROM events WHERE NOT retracted"
 _BETWEEN = "NOT retracted AND event_id IS NOT NULL AND number > ? AND number <= ?"
-_WHO = "coalesce('u' || user_id, 's' || session_id)"
+_WHO = "coalesce('u' || CAST(user_id AS TEXT), 's' || session_id)"
 _DEEDS = f"""
     SELECT json_group_array(number - 1), json_group_array(event), json_group_array(CAST(item_id AS TEXT)),
         json_group_array(quote(weight)), json_group_array(time), json_group_array({_WHO})
     FROM events
-    WHERE event NOT IN ('{SLATE}', '{MERGE}') AND item_id IS NOT NULL AND coalesce(user_id, session_id) IS NOT NULL
-        AND {_BETWEEN}
+    WHERE event NOT IN ('{SLATE}', '{MERGE}') AND item_id IS NOT NULL
+        AND (user_id IS NOT NULL OR session_id IS NOT NULL) AND {_BETWEEN}
 """
 _NOTES = f"""
     SELECT number - 1, event, CASE event WHEN '{MERGE}' THEN 's' || session_id ELSE {_WHO} END, time,
         CASE
-            WHEN event = '{MERGE}' THEN 'u' || user_id
+            WHEN event = '{MERGE}' THEN 'u' || CAST(user_id AS TEXT)
             WHEN json_valid(context) THEN json_extract(context, '$.items')
         END
     FROM events WHERE event IN ('{SLATE}', '{MERGE}') AND {_BETWEEN} ORDER BY number
@@ -68,10 +67,10 @@ class Appended:
     duplicates: int
 
 
-class SqliteLog:
+class TableLog:
     """An event log that outlives the process: what was acknowledged is on the disk."""
 
-    def __init__(self, database: Database | Following) -> None:
+    def __init__(self, database: Store) -> None:
         self._database = database
         with database.reader() as connection:
             self.end = _end(connection)  # the offset after the last event; it follows the commits in their order
@@ -94,7 +93,7 @@ class SqliteLog:
         rows = [(_key(event.event_id), *_values(event)) for event in events]
 
         def follow(appended: Appended) -> None:
-            self.end = appended.end
+            self.end = max(self.end, appended.end)  # `look` may have found more
             if then is not None:
                 then(appended)
 
@@ -120,7 +119,7 @@ class SqliteLog:
 
             def read(first: int) -> tuple[Sequence[str], list[Note]]:
                 place = (first, min(first + STRETCH, stop))
-                columns = connection.execute(_DEEDS, place).fetchone()
+                columns = [one or "[]" for one in connection.execute(_DEEDS, place).fetchone()]
                 return columns, [Note(*row) for row in connection.execute(_NOTES, place) if None not in row]
 
             coming = beside.submit(read, start)
@@ -149,14 +148,29 @@ class SqliteLog:
             where, values = f"{where} AND event = ?", [*values, event]
         return self._found(where, values, limit)
 
+    def at(self, offset: int) -> LogEvent | None:
+        """Return the event of an offset, taken back or not; None where it was erased."""
+        sql = f"SELECT {_COLUMNS} FROM events WHERE number = ? AND event_id IS NOT NULL"
+        with self._database.reader() as connection:
+            row = connection.execute(sql, (offset + 1,)).fetchone()
+        return None if row is None else LogEvent(*row)
+
     def find(self, event_id: str) -> tuple[int, LogEvent] | None:
         """Return one event and its offset; None where there is none, or none any more."""
         return next(iter(self._found("key = ?", [_key(event_id)], 1)), None)
 
     def retract(self, event_id: str) -> bool:
         """Take one event back; return whether there was one to take."""
-        sql, key = "UPDATE events SET retracted = 1 WHERE key = ? AND NOT retracted", _key(event_id)
-        return self._database.write(lambda connection: connection.execute(sql, (key,)).rowcount == 1).result()
+        sql, key = "UPDATE events SET retracted = TRUE WHERE key = ? AND NOT retracted", _key(event_id)
+
+        def work(connection: Connection) -> bool:
+            gone = connection.execute(sql, (key,)).rowcount == 1
+            if gone:
+                [number] = connection.execute("SELECT number FROM events WHERE key = ?", (key,)).fetchone()
+                self._database.tell(connection, RETRACTED, number - 1)
+            return gone
+
+        return self._database.write(work).result()
 
     def erase(self, user_id: str | int) -> int:
         """Blank every event of a person, keeping offsets; return how many were blanked.
@@ -172,17 +186,16 @@ class SqliteLog:
             return [(row[0], LogEvent(*row[1:])) for row in connection.execute(sql, (*values, limit))]
 
 
-def read(connection: sqlite3.Connection, start: int = 0, stop: int | None = None) -> pl.DataFrame:
+def read(connection: Connection, start: int = 0, stop: int | None = None) -> pl.DataFrame:
     """Return events from offset `start`, and before `stop`: `offset` and the fields of `LogEvent`.
 
     Ids are integers where all of them are, else texts. Retracted events are left out; erased ones have every payload
     field null.
     """
-    rows = connection.execute(
-        f"{_SELECT} AND number > ? AND number <= ? ORDER BY number", (start, LAST if stop is None else stop)
-    )
+    sql = f"{_SELECT} AND number > ? AND number <= ? ORDER BY number LIMIT ?"
     parts = [pl.DataFrame(schema=TYPES | dict.fromkeys(IDS, pl.Null))]
-    while part := rows.fetchmany(AT_ONCE):
+    while part := connection.execute(sql, (start, LAST if stop is None else stop, AT_ONCE)).fetchall():
+        start = part[-1][0] + 1
         columns = zip(TYPES.items(), zip(*part, strict=True), strict=True)
         parts.append(
             pl.DataFrame(
@@ -225,7 +238,7 @@ def _places(slates: pl.DataFrame, item_type: Any) -> pl.DataFrame:
     return told.with_columns(position=pl.int_ranges(1, pl.col("item_id").list.len() + 1, dtype=pl.Int64))
 
 
-def _append(connection: sqlite3.Connection, events: Sequence[LogEvent], rows: Sequence[tuple[Any, ...]]) -> Appended:
+def _append(connection: Connection, events: Sequence[LogEvent], rows: Sequence[tuple[Any, ...]]) -> Appended:
     start = _end(connection)
     connection.executemany(_INSERT, rows)
     end = _end(connection)
@@ -246,7 +259,7 @@ def _frame(columns: Sequence[str]) -> pl.DataFrame:
     return frame.drop_nulls().cast({"weight": pl.Float64}).sort("offset")  # of no deeds there was a row of nulls
 
 
-def _end(connection: sqlite3.Connection) -> int:
+def _end(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()[0])
 
 

@@ -4,53 +4,58 @@ What an experiment's document means is not for this module, and neither is what 
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from bowerbird.core import BowerbirdError, UnknownItemError
-from bowerbird.store.database import Database
-from bowerbird.store.following import Following
+from bowerbird.store.database import Connection, Store
 from bowerbird.store.log import MERGE, SLATE
 
 State = Literal["draft", "running", "stopped"]
 _COLUMNS = "name, document, state, salt, created, started, stopped, start, stop, reason"
 _END = "(SELECT coalesce(max(number), 0) FROM events)"
 _OWNER = f"""
-    owner AS (
-        SELECT 's' || session_id AS session, 'u' || user_id AS user, max(number) FROM events
-        WHERE event = '{MERGE}' AND session_id IS NOT NULL AND user_id IS NOT NULL GROUP BY session_id
+    owner AS (  -- whom a session became last
+        SELECT session, who AS became FROM (
+            SELECT session_id AS session, 'u' || CAST(user_id AS TEXT) AS who,
+                row_number() OVER (PARTITION BY session_id ORDER BY number DESC) AS place
+            FROM events WHERE event = '{MERGE}' AND session_id IS NOT NULL AND user_id IS NOT NULL
+        ) AS merges WHERE place = 1
     )
 """
-_WHO = "coalesce('u' || user_id, owner.user, 's' || session_id)"
-_JOIN = "LEFT JOIN owner ON user_id IS NULL AND owner.session = 's' || session_id"
+_WHO = "coalesce('u' || CAST(user_id AS TEXT), owner.became, 's' || session_id)"
+_JOIN = "LEFT JOIN owner ON user_id IS NULL AND owner.session = session_id"
 _MET = f"""
     met AS MATERIALIZED (
         SELECT {_WHO} AS who, number, time, json_extract(context, '$.experiment.arm') AS arm
         FROM events {_JOIN}
-        WHERE event = '{SLATE}' AND NOT retracted AND number > :start AND number <= :stop AND json_valid(context)
-            AND json_extract(context, '$.experiment.name') = :name
+        WHERE event = '{SLATE}' AND NOT retracted AND number > :start AND number <= :stop
+            AND CASE WHEN json_valid(context) THEN json_extract(context, '$.experiment.name') END = :name
     ),
-    units AS MATERIALIZED (  -- of the row of the least number, SQLite takes the other columns too
-        SELECT who, min(number) AS number, time, arm, count(DISTINCT arm) > 1 AS mixed
-        FROM met WHERE who IS NOT NULL GROUP BY who
+    units AS MATERIALIZED (  -- what each met first
+        SELECT who, number, time, arm, mixed FROM (
+            SELECT who, number, time, arm, row_number() OVER (PARTITION BY who ORDER BY number) AS place,
+                CASE WHEN min(arm) OVER arms <> max(arm) OVER arms THEN 1 ELSE 0 END AS mixed
+            FROM met WHERE who IS NOT NULL WINDOW arms AS (PARTITION BY who)
+        ) AS slates WHERE place = 1
     )
 """
 _OUTCOME = f"""
     WITH {_OWNER}, {_MET},
     deed AS MATERIALIZED (
         SELECT {_WHO} AS who, event, number, time FROM events {_JOIN}
-        WHERE event IN (SELECT value FROM json_each(:events)) AND NOT retracted AND number > :start AND number <= :stop
+        WHERE event IN (EVENTS) AND NOT retracted AND number > :start AND number <= :stop
     ),
     deeds AS (
         SELECT units.arm AS arm, event, count(*) AS n
-        FROM deed CROSS JOIN units ON units.who = deed.who  -- CROSS: units are looked up, and not the deeds of each
-        WHERE deed.number > units.number AND deed.time >= units.time
-        GROUP BY deed.who, event
+        FROM deed CROSS JOIN units  -- CROSS: units are looked up, and not the deeds of each
+        WHERE units.who = deed.who AND deed.number > units.number AND deed.time >= units.time
+        GROUP BY deed.who, units.arm, event
     )
     SELECT arm, NULL, count(*), sum(mixed), NULL FROM units GROUP BY arm
-    UNION ALL SELECT arm, event, count(*), sum(n), sum(n * n) FROM deeds GROUP BY arm, event
+    UNION ALL SELECT arm, event, count(*), CAST(sum(n) AS BIGINT), CAST(sum(n * n) AS BIGINT)
+    FROM deeds GROUP BY arm, event
 """
 
 
@@ -98,7 +103,7 @@ class Outcome(NamedTuple):
 class Experiments:
     """The experiments of a data directory. Writes return when they are on the disk."""
 
-    def __init__(self, database: Database | Following) -> None:
+    def __init__(self, database: Store) -> None:
         self._database, self._world = database, database.world
 
     def all(self) -> list[Kept]:
@@ -128,7 +133,7 @@ class Experiments:
         name, now = document["name"], self._world.now()
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
 
-        def work(connection: sqlite3.Connection) -> Kept:
+        def work(connection: Connection) -> Kept:
             known = connection.execute("SELECT document FROM experiments WHERE name = ?", (name,)).fetchone()
             if known is not None and json.loads(known[0]) != json.loads(text):
                 raise ExperimentError(f'there is another experiment "{name}". Delete it, or take another name.')
@@ -146,7 +151,7 @@ class Experiments:
         """
         now, salt = self._world.now(), self._world.token()
 
-        def work(connection: sqlite3.Connection) -> Kept:
+        def work(connection: Connection) -> Kept:
             known = _get(connection, name)
             if known.state == "running":
                 return known
@@ -170,7 +175,7 @@ class Experiments:
         """
         now = self._world.now()
 
-        def work(connection: sqlite3.Connection) -> Kept:
+        def work(connection: Connection) -> Kept:
             known = _get(connection, name)
             if known.state == "draft":
                 raise ExperimentError(f'"{name}" does not run. Start it, or delete it.')
@@ -184,7 +189,7 @@ class Experiments:
     def delete(self, name: str) -> None:
         """Forget one; what the log says of it stays. Raises `ExperimentError` while it runs."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Connection) -> None:
             if _get(connection, name).state == "running":
                 raise ExperimentError(f'"{name}" runs. Stop it first.')
             connection.execute("DELETE FROM experiments WHERE name = ?", (name,))
@@ -197,8 +202,10 @@ class Experiments:
         A session that became a user is that user, from its first slate on.
         """
         place = {"name": one.name, "start": one.start, "stop": 2**63 - 1 if one.stop is None else one.stop}
+        named = {f"event_{number}": event for number, event in enumerate(events)}
+        sql = _OUTCOME.replace("EVENTS", ", ".join(f":{name}" for name in named) or "NULL")
         with self._database.reader() as connection:
-            rows = connection.execute(_OUTCOME, place | {"events": json.dumps(list(events))}).fetchall()
+            rows = connection.execute(sql, place | named).fetchall()
         units = [row for row in rows if row[1] is None]
         return Outcome(
             {arm: n for arm, _, n, *_ in units},
@@ -211,12 +218,12 @@ class Experiments:
             return _all(connection, where)
 
 
-def _all(connection: sqlite3.Connection, where: str, values: Sequence[Any] = ()) -> list[Kept]:
+def _all(connection: Connection, where: str, values: Sequence[Any] = ()) -> list[Kept]:
     rows = connection.execute(f"SELECT {_COLUMNS} FROM experiments WHERE {where} ORDER BY rowid", values)
     return [Kept(name, json.loads(document), *rest) for name, document, *rest in rows]
 
 
-def _get(connection: sqlite3.Connection, name: str) -> Kept:
+def _get(connection: Connection, name: str) -> Kept:
     found = _all(connection, "name = ?", (name,))
     if not found:
         raise UnknownItemError(f'no experiment is named "{name}".')

@@ -4,7 +4,6 @@ An event belongs to the place that its request_id and its item name, whoever sen
 that became a user keeps what it was shown. What was retracted or erased is not there.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from bowerbird.store import events
-from bowerbird.store.database import read_only
+from bowerbird.store.database import Connection
 from bowerbird.store.log import MERGE, SLATE
+from bowerbird.store.opening import read_only
 
 STEP = 20_000  # events that are read at once; the documents of their slates are the most of what is in memory
 WINDOW_S = 86_400
@@ -51,7 +51,7 @@ def read_feedback(data: Path, **options: Any) -> Feedback:
         connection.close()
 
 
-def _parts(connection: sqlite3.Connection) -> Iterator[pl.DataFrame]:
+def _parts(connection: Connection) -> Iterator[pl.DataFrame]:
     end = connection.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()[0]
     return in_parts(lambda start, stop: events.read(connection, start, stop), end)
 

@@ -11,13 +11,13 @@ from hashlib import sha256
 from typing import Any
 
 from bowerbird.core import RequestError, did_you_mean
-from bowerbird.store.database import Database, DatabaseBroken, Overloaded
-from bowerbird.store.following import Following
+from bowerbird.store.database import Connection, DatabaseBroken, Overloaded, Store
 
 SCOPES = (
     "events:write", "recommend", "catalog:read", "catalog:write", "models:read", "models:write", "jobs", "experiments",
     "privacy", "admin",
 )  # fmt: skip
+KEYS = "keys"  # what those who follow are told of a change
 FLUSH_S = 60  # between two notes of when keys were used
 _COLUMNS = "id, name, scopes, created, expires, limit_per_s, last_used"
 
@@ -42,15 +42,19 @@ class Key:
 class Keys:
     """The keys of a data directory, held in memory; the table follows."""
 
-    def __init__(self, database: Database | Following) -> None:
+    def __init__(self, database: Store) -> None:
         self._database, self._world = database, database.world
         self._changing = threading.Lock()
         self._used: dict[str, int] = {}  # when keys were used, by id, since the last note
         self._noted = self._world.now()
-        with database.reader() as connection:
+        self._table: dict[str, tuple[bytes, Key]] = {}  # replaced whole, so that readers need no lock
+        self.look()
+
+    def look(self) -> None:
+        """Find the keys anew, where another process writes."""
+        with self._database.reader() as connection:
             rows = connection.execute(f"SELECT digest, {_COLUMNS} FROM keys ORDER BY rowid").fetchall()
-        # replaced whole, so that readers need no lock
-        self._table: dict[str, tuple[bytes, Key]] = {row[1]: (row[0], _key(row[1:])) for row in rows}
+        self._table = {row[1]: (row[0], _key(row[1:])) for row in rows}
 
     def create(
         self,
@@ -78,7 +82,11 @@ class Keys:
         def follow(_: object) -> None:
             self._table = self._table | {key.id: (digest, key)}
 
-        self._database.write(lambda connection: connection.execute(sql, values), follow).result()
+        def work(connection: Connection) -> None:
+            connection.execute(sql, values)
+            self._database.tell(connection, KEYS)
+
+        self._database.write(work, follow).result()
         return key, secret
 
     def check(self, secret: str) -> Key | None:
@@ -104,8 +112,11 @@ class Keys:
         def follow(_: object) -> None:
             self._table = {name: one for name, one in self._table.items() if name != id}
 
-        sql = "DELETE FROM keys WHERE id = ?"
-        return self._database.write(lambda connection: connection.execute(sql, (id,)).rowcount == 1, follow).result()
+        def work(connection: Connection) -> bool:
+            self._database.tell(connection, KEYS)
+            return connection.execute("DELETE FROM keys WHERE id = ?", (id,)).rowcount == 1
+
+        return self._database.write(work, follow).result()
 
     def _use(self, id: str, now: int) -> None:
         """Remember that a key was used, and rarely write it down: a request does not wait for that, nor fail of it."""

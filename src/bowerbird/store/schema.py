@@ -6,19 +6,18 @@ Every change is kept whole, with its moment, and the last one is in force. What 
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bowerbird.store.catalogue import Stale
-from bowerbird.store.database import Database, read_only
-from bowerbird.store.following import Following
+from bowerbird.store.database import Connection, Store
+from bowerbird.store.opening import read_only
 
 Kinds = tuple[Mapping[str, Any], ...]  # what `data.EventType` is made of, each
 
 _LAST = "SELECT number, events FROM schemas ORDER BY number DESC LIMIT 1"
-_THERE = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'schemas'"
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Declared:
 class Schemas:
     """The schema of a data directory. Writes return when they are on the disk."""
 
-    def __init__(self, database: Database | Following) -> None:
+    def __init__(self, database: Store) -> None:
         self._database = database
 
     @property
@@ -53,7 +52,7 @@ class Schemas:
         """
         now, text = self._database.world.now(), json.dumps(list(events), ensure_ascii=False, allow_nan=False)
 
-        def work(connection: sqlite3.Connection) -> Declared:
+        def work(connection: Connection) -> Declared:
             old = _last(connection)
             if if_match not in (None, "*", old.etag):
                 raise Stale(f"the schema was to be {if_match}; it is {old.etag} now. Fetch it again and decide anew.")
@@ -68,11 +67,11 @@ class Schemas:
 
 def read_declared(data: Path) -> Kinds:
     """Return the event types that are declared in a data directory, beside a server that may be writing it."""
-    with closing(read_only(data)) as connection:
-        there = connection.execute(_THERE).fetchone()[0]  # not where an older bowerbird wrote it last
-        return _last(connection).events if there else ()
+    with closing(read_only(data)) as connection, suppress(sqlite3.OperationalError):
+        return _last(connection).events
+    return ()  # an older bowerbird, which knew no schema, wrote it last
 
 
-def _last(connection: sqlite3.Connection) -> Declared:
+def _last(connection: Connection) -> Declared:
     row = connection.execute(_LAST).fetchone()
     return Declared() if row is None else Declared(row[0], tuple(json.loads(row[1])))
