@@ -1,5 +1,5 @@
 # The whole manual: make setup, make demo [SERVE=0], make test, make check, make docs, make test-federated, make
-# test-browser, make test-ray, make test-torchrec.
+# test-browser, make test-ray, make test-torchrec, make test-services.
 PYTHON ?= python3
 SERVE ?= 1
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 BROWSER := .venv-browser
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-federated test-browser test-ray test-torchrec check docs format clean
+.PHONY: setup demo test test-federated test-browser test-ray test-torchrec test-services check docs format clean
 
 setup: $(VENV)/.installed
 
@@ -80,6 +80,24 @@ test-ray: .venv-ray/.installed
 test-torchrec: .venv-torchrec/.installed
 	@OMP_NUM_THREADS=1 .venv-torchrec/bin/python -m pytest tests/distributed/check_torchrec.py
 
+# What keeps events in a PostgreSQL passes the tests of what keeps them in a file, and those of its own.
+SERVICES := tests/services/check_*.py tests/store/test_log.py tests/store/test_events.py tests/store/test_catalogue.py \
+	tests/store/test_keys.py tests/store/test_kept_experiments.py tests/store/test_answers.py \
+	tests/store/test_schemas.py tests/store/test_deeds.py tests/store/test_feedback.py tests/serving/test_engine.py \
+	tests/serving/test_events_api.py tests/serving/test_catalogue_api.py
+
+.venv-services/.installed: pyproject.toml constraints.txt
+	@echo "installing what tests of services need ..."
+	@$(PYTHON) -m venv .venv-services
+	@.venv-services/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[test,postgres]'
+	@touch $@
+
+test-services: .venv-services/.installed
+	@ls /usr/lib/postgresql/*/bin/pg_ctl > /dev/null 2>&1 || command -v pg_ctl > /dev/null \
+		|| (echo "PostgreSQL is needed: apt-get install postgresql"; exit 1)
+	@.venv-services/bin/python -m pytest --store postgres -p no:xdist $(SERVICES)
+
 test-browser: $(BROWSER)/.installed
 	@command -v chromium > /dev/null || (echo "Chromium is needed: apt-get install chromium"; exit 1)
 	@PYTHONPATH=src $(BROWSER)/bin/python -m pytest tests/browser/check_pages.py -p no:xdist
@@ -102,5 +120,5 @@ format: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet --fix .
 
 clean:
-	rm -rf $(VENV) $(BROWSER) .venv-federated .venv-ray .venv-torchrec build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		.import_linter_cache
+	rm -rf $(VENV) $(BROWSER) .venv-federated .venv-ray .venv-torchrec .venv-services build runs .pytest_cache .mypy_cache \
+		.ruff_cache .hypothesis .import_linter_cache

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -119,9 +119,13 @@ def test_a_row_that_changes_on_the_way_is_noticed(
 ) -> None:
     fill(tmp_path)
     url = cluster.new()
-    arrived = moving._with_truths
-    monkeypatch.setattr(moving, "_with_truths", lambda row, places: [*arrived(row, places)[:-1], None])
-    with pytest.raises(DatabaseError, match="events: 12,001 rows were sent"):
+    sent = moving._with_truths
+
+    def spoilt(row: Sequence[object], places: Sequence[int]) -> Sequence[object]:
+        return [*sent(row, places)[:7], 9, *row[8:]] if row[0] == 77 else sent(row, places)
+
+    monkeypatch.setattr(moving, "_with_truths", spoilt)
+    with pytest.raises(DatabaseError, match="events: 12,001 rows were sent, and 12,001 arrived, not all as they were"):
         moving.load(tmp_path / "bowerbird.db", url)
     with closing(sqlite3.connect(tmp_path / "bowerbird.db")) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (12_001,)
