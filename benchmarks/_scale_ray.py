@@ -18,8 +18,7 @@ def laps(out: Path, runs: int, steps: int) -> None:
     import _scale_work
     from bowerbird.distributed import cluster
 
-    held: dict[str, list[float]] = json.loads(out.read_text()) if out.exists() else {}
-    losses: dict[str, list[float]] = {}
+    held: dict[str, list[dict[str, float]]] = json.loads(out.read_text()) if out.exists() else {}
     for lap in range(runs):
         for place, kind in enumerate(("ray 1", "torchrun 2", "ray 2", "torchrun 1")[:: 1 if lap % 2 else -1]):
             name, workers = kind.split()
@@ -30,8 +29,7 @@ def laps(out: Path, runs: int, steps: int) -> None:
                 told: Any = cluster.train(partial(_scale_work.train, steps), int(workers))
             else:
                 told = _torchrun(int(workers), steps, out.with_suffix(f".{place}"))
-            mine.append(told["seconds"])
-            losses[kind] = told["loss"]
+            mine.append({key: told[key] for key in ("seconds", "cpu_seconds")})
             out.write_text(json.dumps(held))
             print(kind, told, os.getloadavg(), file=sys.stderr, flush=True)
 

@@ -135,7 +135,7 @@ def _serve(run: Path, steps: Steps) -> None:
     try:
         steps("serve", lambda: _ready(address))
         users = pl.scan_parquet(next((run / "bundles").glob("*/users.parquet")))
-        names = users.collect()["user_id"].sample(REQUESTS, seed=SEED).to_list()
+        names = users.collect()["user_id"].sample(REQUESTS, seed=SEED, with_replacement=True).to_list()
         laps = []
         for name in names:
             body = json.dumps({"user_id": name, "k": 10}).encode()

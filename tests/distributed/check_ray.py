@@ -18,6 +18,7 @@ from bowerbird.cli.main import app
 from bowerbird.core import BowerbirdError, ConfigError, DataError, RunOptions
 from bowerbird.data import encode, load
 from bowerbird.distributed import cluster
+from bowerbird.distributed.tune import Tries
 from bowerbird.training import Training, Workers
 
 EPOCHS, KILLED_AFTER = 4, 2
@@ -141,6 +142,30 @@ def test_a_place_for_the_run_is_asked_for(tmp_path: Path) -> None:
     error = CliRunner().invoke(app, words).exception
     assert isinstance(error, BowerbirdError)
     assert "Name it with --out RUN." in str(error)
+
+
+# ── tries ──
+
+
+def _doubled(task: int) -> int:
+    if task == 2:
+        raise OSError("lost")
+    return 2 * task
+
+
+def test_tries_are_answered_in_their_order_and_lost_ones_by_nothing() -> None:
+    assert Tries(2)(_doubled, [1, 2, 3], 120.0) == [2, None, 6]
+
+
+def test_the_advisor_races_on_ray(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts")
+    words = ["select", str(parts), "--budget", "150s", "--model", "ease", "--model", "itemknn", "--on", "ray"]
+    words += ["--study", str(tmp_path / "study"), "--out", str(tmp_path / "selected.toml"), "--threads", "1", "--json"]
+    result = CliRunner().invoke(app, words)
+    assert result.exception is None, (result.output, result.exception)
+    found = json.loads(result.stdout)
+    assert {trial["model"] for trial in found["trials"]} == {"ease", "itemknn"}
+    assert (tmp_path / "selected.toml").exists()
 
 
 def _die() -> None:
