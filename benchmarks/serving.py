@@ -48,6 +48,7 @@ from bowerbird.data import EventType, Interactions
 from bowerbird.models.baselines.mf import MF, MFConfig
 from bowerbird.recommender import RankingOptions, Recommender
 from bowerbird.recommender.two_stage import TwoStage
+from bowerbird.store.opening import place
 
 BOWERBIRD = Path(sys.executable).parent / "bowerbird"
 DIM, EACH, CLUSTERS = 64, 20, 100  # size of a vector, events of a user on average, tastes
@@ -153,11 +154,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(world: Path, core: str, workers: int = 0) -> Iterator[Server]:
-    """Serve a copy of the world from some cores, with a data directory of its own and a key that nothing slows down."""
+def served(world: Path, core: str, workers: int = 0, store: str = "") -> Iterator[Server]:
+    """Serve a copy of the world from some cores, with a data directory of its own and a key that nothing slows down.
+
+    Its database is a file, or in the PostgreSQL of the address `store`.
+    """
     with tempfile.TemporaryDirectory(dir=world.parent) as scratch:
         run, data = Path(scratch) / "run", Path(scratch) / "data"
         shutil.copytree(world, run, copy_function=os.link)  # what is published is never written into again
+        data.mkdir()
+        if store:
+            place(data, store)
         key = key_of(data)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -178,11 +185,11 @@ def served(world: Path, core: str, workers: int = 0) -> Iterator[Server]:
 
 def key_of(data: Path) -> str:
     """Return a new key for a data directory that no server holds yet."""
-    from bowerbird.store.database import Database
     from bowerbird.store.keys import Keys
+    from bowerbird.store.opening import opened
 
-    data.mkdir(parents=True)
-    database = Database(data)
+    data.mkdir(parents=True, exist_ok=True)
+    database = opened(data)
     try:
         return Keys(database).create("benchmark", ("admin",), limit_per_s=1e6)[1]
     finally:
@@ -337,7 +344,12 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
 
 
 def options_of(words: list[str] | None = None) -> argparse.Namespace:
-    """Return the shared options and those of the load."""
+    """Return the options."""
+    return parser_of().parse_args(words)
+
+
+def parser_of() -> argparse.ArgumentParser:
+    """Return a parser with the shared options and those of the load."""
     parser = _shared.parser(__doc__ or "")
     parser.set_defaults(model="mf", data=str(Path(tempfile.gettempdir()) / "bowerbird-serving"), threads=1)
     parser.add_argument("--items", type=int, default=100_000)
@@ -353,7 +365,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--arrivals", choices=("poisson", "fixed"), default="poisson")
     parser.add_argument("--workers", type=int, default=0, help="processes that compute slates")
     parser.add_argument("--cores", default="0,1", help="of the server, of the generator")
-    return parser.parse_args(words)
+    return parser
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import bowerbird
+from bowerbird.cli.capacity import run_capacity
 from bowerbird.cli.console import console
 from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_app
 from bowerbird.cli.experiments import experiment_app
@@ -631,6 +632,7 @@ def erase(
 
 app.command("import")(import_rows)
 app.command("select")(select_model)
+app.command("capacity")(run_capacity)
 app.command()(federate)
 app.command()(console)
 

@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 from bowerbird.core import BowerbirdError, MissingExtraError, RealWorld, World
 from bowerbird.store.database import (
     BATCH,
-    BATCH_S,
     Committer,
     Connection,
     DatabaseBroken,
@@ -38,6 +37,7 @@ T = TypeVar("T")
 
 SCHEMA = "bowerbird"  # that of the tables: one shop, one database
 TURN = 0x626F776572  # the lock of whoever commits
+GATHER_S = 0.02  # spent on the pieces of one commit, most of it on their round trips
 PATIENCE_S = 4.0  # in which a batch is tried again
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5  # between two tries
 CONNECT_S = 2  # for one try to connect
@@ -339,20 +339,31 @@ class Postgres:
                 piece.answer()
 
     def _transact(self, batch: list[Piece]) -> None:
-        """Do a batch in one transaction, to which more is added the first time; raises psycopg's errors."""
+        """Do a batch in one transaction; where a piece of it fails, once more with a way back before each.
+
+        Each way back is a round trip or two, and pieces seldom fail. Raises psycopg's errors.
+        """
+        if not self._tried(batch, careful=False):
+            self._tried(batch, careful=True)
+
+    def _tried(self, batch: list[Piece], *, careful: bool) -> bool:
+        """Do a batch, to which what waits is added the first time; return whether it was committed."""
         assert self._committer is not None
-        connection, again = self._writer(), len(batch) > 1
-        end = self.world.monotonic() + BATCH_S
-        number = self._begin(connection)
+        connection, grows = self._writer(), not careful and len(batch) == 1
+        number, end = self._begin(connection), self.world.monotonic() + GATHER_S
         place = 0
         while place < len(batch):
-            self._do(connection, batch[place])
+            fine = self._do(connection, batch[place], careful=careful)
+            if not (fine or careful):
+                connection.execute("ROLLBACK")
+                return False
             place += 1
-            full = again or len(batch) >= BATCH or self.world.monotonic() >= end
-            if not full and place == len(batch) and (piece := self._committer.take()) is not None:
+            grows = grows and len(batch) < BATCH and self.world.monotonic() < end
+            if grows and place == len(batch) and (piece := self._committer.take()) is not None:
                 batch.append(piece)
         self._doubtful = number
         connection.execute("COMMIT")
+        return True
 
     def _begin(self, connection: PostgresConnection) -> int:
         """Begin a transaction when it is this one's turn, and return its number."""
@@ -360,18 +371,23 @@ class Postgres:
         sql = "SELECT pg_advisory_xact_lock(?), pg_notify(?, ?), CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
         return int(connection.execute(sql, (TURN, NEWS, self._name)).fetchone()[2])
 
-    def _do(self, connection: PostgresConnection, piece: Piece) -> None:
-        """Do one piece of work, or nothing of it; raises psycopg's errors where the fault is not its own."""
+    def _do(self, connection: PostgresConnection, piece: Piece, *, careful: bool) -> bool:
+        """Do one piece of work, where `careful` or nothing of it; return whether it could be done.
+
+        Raises psycopg's errors where the fault is not its own.
+        """
         piece.value = piece.error = None
-        connection.execute("SAVEPOINT piece")
+        if careful:
+            connection.execute("SAVEPOINT piece")
         try:
             piece.value = piece.work(connection)
         except Exception as error:
             if isinstance(error, self._psycopg.Error) and (connection.raw.closed or _of_store(error)):
                 raise
             piece.error = error
-            connection.execute("ROLLBACK TO piece")
-        connection.execute("RELEASE piece")
+        if careful:
+            connection.execute("RELEASE piece" if piece.error is None else "ROLLBACK TO piece")
+        return piece.error is None
 
     def _kept(self) -> bool:
         """Return whether the transaction in doubt is kept; raises `StoreAway` where the server does not know yet."""
