@@ -309,7 +309,7 @@ def test_the_index_of_decisions_has_their_titles() -> None:
 # ── pages in Chinese, and who is to be cited ─────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own-table.md", "docs/select.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/own-table.md", "docs/select.md"])
 def test_a_page_in_chinese_has_the_same_sections_and_blocks(page: str) -> None:
     english, chinese = ROOT / page, (ROOT / page).with_suffix(".zh-CN.md")
     assert [(one.language, one.text) for one in blocks_of(english)] == [
