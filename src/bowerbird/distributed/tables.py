@@ -115,23 +115,23 @@ def sharded(model: nn.Module, kind: str = "table", *, least: int = LEAST) -> Ite
     if not long:
         raise ConfigError(f"the model has no table of {least:,} rows or more that can be cut. Lower least.")
     set_gradient_division(False)  # batches are weighed as a whole: shards of a gradient are summed
-    plans, held = [], nn.ModuleDict()
+    plans, held = [], dict[str, Held]()
     for name, one in long:
         made, plan = _cut(one.detach(), name, kind, workers.size)
         owner, leaf = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
         stand_in = nn.Parameter(torch.empty(one.shape, device="meta"))  # whoever reckons with it gets an error
         stand_in.held = made  # type: ignore[attr-defined]
         owner.register_parameter(leaf, stand_in)
-        held[name.replace(".", "/")] = made
+        held[name] = made
         plans.append(plan)
-    model.add_module("sharded", held)
+    model.add_module("sharded", nn.ModuleList(held.values()))
     try:
         yield "\n".join(plans)
     finally:
         del model.sharded
         for name, _ in long:
             owner, leaf = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-            owner.register_parameter(leaf, nn.Parameter(held[name.replace(".", "/")].whole()))
+            owner.register_parameter(leaf, nn.Parameter(held[name].whole()))
 
 
 def _cut(whole: Tensor, name: str, kind: str, workers: int) -> tuple[Held, str]:
