@@ -68,13 +68,14 @@ test-federated: .venv-federated/.installed
 test-ray: .venv-ray/.installed
 	@OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest tests/distributed/check_ray.py
 
-# A plain install of TorchRec pulls 2.7 GB of CUDA and does not import: the pair that works is named, without what it asks for.
+# A plain install of TorchRec pulls 2.7 GB of CUDA and does not import: here is what works, without what it asks for.
+TORCHREC := torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 tensordict==0.15.3 torchmetrics==1.9.0 pyre-extensions==0.0.32 \
+	iopath==0.1.10 pyvers==0.2.3 cloudpickle==3.1.3 typing-inspect==0.9.0 mypy-extensions==1.1.0
 .venv-torchrec/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv-torchrec
 	@.venv-torchrec/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable . pytest hypothesis
-	@.venv-torchrec/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps \
-		torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 $(TORCHREC_NEEDS)
+	@.venv-torchrec/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps $(TORCHREC)
 	@touch $@
 
 test-torchrec: .venv-torchrec/.installed
