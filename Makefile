@@ -70,7 +70,7 @@ test-ray: .venv-ray/.installed
 
 # A plain install of TorchRec pulls 2.7 GB of CUDA and does not import: here is what works, without what it asks for.
 TORCHREC := torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 tensordict==0.15.3 torchmetrics==1.9.0 pyre-extensions==0.0.32 \
-	iopath==0.1.10 pyvers==0.2.3 cloudpickle==3.1.3 typing-inspect==0.9.0 mypy-extensions==1.1.0
+	iopath==0.1.10 pyvers==0.2.3 cloudpickle==3.1.3 typing-inspect==0.9.0 mypy-extensions==1.2.0
 .venv-torchrec/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv-torchrec
 	@.venv-torchrec/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt \
