@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 
 class Run(Protocol):
-    """Whoever runs tasks: `map` here, `distributed.cluster.Tasks` on several machines."""
+    """Whoever runs tasks: `map` here, `distributed.cluster.tasks` on several machines."""
 
     def __call__(self, function: Callable[[T], R], tasks: Iterable[T], /) -> Iterable[R]:
         """Return what the function makes of each task, in their order."""

@@ -3,8 +3,10 @@
 What to try next is not Tune's to say: the race and its sampler do (`selection.race`).
 """
 
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any, TypeVar
 
 from bowerbird.distributed import cluster  # first: it says what to install where Ray is missing
@@ -35,7 +37,9 @@ class Tries:
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
             )
             answers: list[Any] = [None] * len(listed)
-            for one in tuner.fit():
+            with redirect_stdout(sys.stderr):  # Tune tells how it goes, where programs read an answer
+                found = tuner.fit()
+            for one in found:
                 if one.metrics and "answer" in one.metrics:
                     answers[one.metrics["place"]] = one.metrics["answer"]
         return answers
