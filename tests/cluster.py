@@ -24,8 +24,8 @@ def binaries() -> Path:
 class Cluster:
     """A server, which can be stopped, frozen and started again."""
 
-    def __init__(self, settings: str = FAST) -> None:
-        self.bin, self.settings = binaries(), settings
+    def __init__(self, settings: str = FAST, *, bin: Path | None = None) -> None:
+        self.bin, self.settings = bin or binaries(), settings
         self.folder = Path(tempfile.mkdtemp(prefix="bowerbird-pg-"))
         self.data = self.folder / "data"
         self._numbers = itertools.count(1)

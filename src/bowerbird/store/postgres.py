@@ -141,6 +141,15 @@ class PostgresConnection:
         cursor.executemany(translated(sql), rows)
         return cursor
 
+    def returned(self, sql: str, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """Do one statement for each row of values, in one round trip; return what each returned."""
+        cursor = self.raw.cursor()
+        cursor.executemany(translated(sql), rows, returning=True)
+        found = [cursor.fetchall()]
+        while cursor.nextset():
+            found.append(cursor.fetchall())
+        return found
+
     def close(self) -> None:
         """Let go of it."""
         self.raw.close()
@@ -367,9 +376,10 @@ class Postgres:
 
     def _begin(self, connection: PostgresConnection) -> int:
         """Begin a transaction when it is this one's turn, and return its number."""
-        connection.execute("BEGIN")
-        sql = "SELECT pg_advisory_xact_lock(?), pg_notify(?, ?), CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
-        return int(connection.execute(sql, (TURN, NEWS, self._name)).fetchone()[2])
+        told = f"pg_advisory_xact_lock({TURN}), pg_notify('{NEWS}', '{self._name}'), CAST(pg_current_xact_id() AS text)"
+        cursor = connection.raw.execute(f"BEGIN; SELECT {told}")
+        cursor.nextset()
+        return int(cursor.fetchone()[2])
 
     def _do(self, connection: PostgresConnection, piece: Piece, *, careful: bool) -> bool:
         """Do one piece of work, where `careful` or nothing of it; return whether it could be done.
