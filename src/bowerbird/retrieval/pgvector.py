@@ -44,7 +44,7 @@ class InPostgres:
 
         Raises `ScoreError` where a number is not finite, `VectorsError` where the database has no extension `vector`.
         """
-        dim, name = vectors.shape[1], _named(name)
+        dim, table = vectors.shape[1], _named(name)
         wrong = (~vectors.isfinite().all(dim=1)).nonzero()
         if len(wrong):
             raise ScoreError(f"the vector of item row {int(wrong[0])} is not finite. Train the model again.")
@@ -58,16 +58,16 @@ class InPostgres:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA bowerbird")
             connection.execute("SET statement_timeout = 0")
             with connection.raw.transaction():  # whoever searches meanwhile has the old table
-                connection.execute(f"DROP TABLE IF EXISTS {name}")
-                connection.execute(f"CREATE TABLE {name} (item INTEGER PRIMARY KEY, place vector({dim}) NOT NULL)")
-                with connection.raw.cursor() as cursor, cursor.copy(f"COPY {name} FROM STDIN") as copy:
+                connection.execute(f"DROP TABLE IF EXISTS {table}")
+                connection.execute(f"CREATE TABLE {table} (item INTEGER PRIMARY KEY, place vector({dim}) NOT NULL)")
+                with connection.raw.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
                     for row, vector in enumerate(vectors.detach().tolist()):
                         copy.write_row((row, _said(vector)))
                 connection.execute(
-                    f"CREATE INDEX ON {name} USING hnsw (place vector_ip_ops) "
+                    f"CREATE INDEX ON {table} USING hnsw (place vector_ip_ops) "
                     f"WITH (m = {NEIGHBOURS}, ef_construction = {BUILDING})"
                 )
-            connection.execute(f"ANALYZE {name}")
+            connection.execute(f"ANALYZE {table}")
         return cls(url, name)
 
     def search(self, query: Tensor, n: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
