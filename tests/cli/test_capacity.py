@@ -38,10 +38,10 @@ def test_the_bytes_of_a_large_shop() -> None:
     assert gb["vectors of users"] == 12.8  # 50 M x 64 x 4
     assert gb["vectors in training"] == pytest.approx(46.08)  # 60 M x 64 x 4 x 3
     assert gb["events in the database"] == 265.0
-    server = 0.45 + 12.8 + 2.56 + 0.4 + 17.0 + 4.0 + 2.8
+    server = 0.45 + 12.8 + 2.56 + 0.4 + 75.0 + 4.0 + 2.8
     assert found["total_bytes"]["server"] / 1e9 == pytest.approx(server)
     [answering] = [one for one in found["machines"] if one["what"] == "answering"]
-    assert answering["n"] == 24  # two processes of 40 GB fit into 70 % of 128; 5,000 / (150 x 0.7 x 2)
+    assert answering["n"] == 48  # one process of 98 GB fits into 70 % of 256; 5,000 / (150 x 0.7)
 
 
 def test_the_step_that_carries_it_and_what_is_outgrown_first() -> None:

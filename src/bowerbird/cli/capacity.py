@@ -17,7 +17,7 @@ from bowerbird.core import RequestError
 
 NUMBER = 4  # bytes of a float32
 MOMENTS = 3  # a vector and its two moments, while it is trained
-EVENT = 17  # bytes of an event in memory: user and item, weight, kind and time
+EVENT = 75  # bytes of an event in memory at the peak: 17 of columns, their orders, and what they are read from
 ID = 80  # bytes of an id: the text, its place in a table that finds it, and how people are known by it
 FEATURES = 200  # bytes of an item's properties: fifty numbers
 BASE = 450e6  # bytes of a process before it loads anything
@@ -67,7 +67,7 @@ def run_capacity(
     ] = None,
     each: Annotated[float, typer.Option(min=0, help="Events kept of a user, on average.")] = 20.0,
     cores: Annotated[int, typer.Option(min=1, help="Cores of a machine.")] = 16,
-    memory: Annotated[float, typer.Option(min=1, help="Gigabytes of a machine.")] = 128.0,
+    memory: Annotated[float, typer.Option(min=1, help="Gigabytes of a machine.")] = 256.0,
     json: Json = False,
 ) -> None:
     """Say how many bytes and machines a shop needs, and which step it outgrows first."""

@@ -33,7 +33,7 @@ class InPostgres:
     def __init__(self, url: str, name: str) -> None:
         """`name` is that of the table: letters, digits and _."""
         self._connection, self.name = connect(url), _named(name)
-        [self.n] = self._connection.execute(f"SELECT count(*) FROM {name}").fetchone()
+        [self.n] = self._connection.execute(f"SELECT count(*) FROM {self.name}").fetchone()
         for setting in ("hnsw.iterative_scan = 'relaxed_order'", "hnsw.max_scan_tuples = 1000000", "jit = off"):
             self._connection.execute(f"SET {setting}")
         self._connection.execute(f"SET hnsw.ef_search = {LOOKED_AT}")
