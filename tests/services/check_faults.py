@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import bowerbird as bb
+from bowerbird.cli.doctor import run_doctor
 from bowerbird.core import BowerbirdError
 from bowerbird.data import Interactions
 from bowerbird.serving import Engine, create_app
@@ -24,7 +25,7 @@ from bowerbird.store.events import TableLog
 from bowerbird.store.keys import Keys
 from bowerbird.store.opening import opened, place
 from bowerbird.store.postgres import Postgres
-from cluster import Cluster
+from cluster import FAST, Cluster
 
 DURABLE = "fsync=on full_page_writes=on"
 WRITERS, WAIT_S = 8, 60.0
@@ -237,3 +238,18 @@ def test_the_last_second_before_a_stop_is_not_answered_for_twice(cluster: Cluste
     database.close()
     assert sorted(one.result().start for one in waiting) == list(range(200))
     assert kept_once(data, set(map(str, range(200)))) == 200
+
+
+def test_doctor_says_whether_it_answers_and_keeps_what_it_says(
+    cluster: Cluster, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened(data).close()
+    assert run_doctor(None, data, as_json=True) == 0
+    assert "answers: PostgreSQL" in capsys.readouterr().out
+    cluster.stop()
+    assert run_doctor(None, data, as_json=True) == 1
+    assert "does not answer" in capsys.readouterr().out
+    cluster.settings = FAST
+    cluster.start()
+    assert run_doctor(None, data, as_json=True) == 1
+    assert "fsync is off" in capsys.readouterr().out

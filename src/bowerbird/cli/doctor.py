@@ -23,6 +23,9 @@ import bowerbird
 from bowerbird.cli.output import out, show_json, show_table
 from bowerbird.core import BowerbirdError, RealWorld, free_memory
 from bowerbird.store import bundles, histories
+from bowerbird.store.database import DatabaseError
+from bowerbird.store.opening import url_of
+from bowerbird.store.postgres import read_only
 
 MB, GB = 1_000_000, 1_000_000_000
 BUILT = 1_735_689_600  # 2025-01-01: before it, the clock is wrong
@@ -215,6 +218,9 @@ def _memory(size: int, available: int | None) -> Row:
 def _data(folder: Path) -> Iterator[Row]:
     yield _lock(folder)
     yield _rights(folder)
+    if (url := url_of(folder)) is not None:
+        yield _tried("database", lambda: _postgres(url))
+        return
     if not (folder / DATABASE).exists():
         yield Row("database", "warn", f"{folder / DATABASE} is not there: no server has used this directory yet.")
         return
@@ -226,6 +232,15 @@ def _data(folder: Path) -> Iterator[Row]:
             yield _keys(database)
     except sqlite3.Error as error:
         yield Row("database", "bad", f"{folder / DATABASE}: {error}. Restore it from a backup.")
+
+
+def _postgres(url: str) -> str:
+    """Say which server answers; raises `DatabaseError` where what it acknowledges is not kept."""
+    with closing(read_only(url)) as connection:
+        version, fsync = (connection.execute(f"SHOW {name}").fetchone()[0] for name in ("server_version", "fsync"))
+    if fsync != "on":
+        raise DatabaseError(f"{url}: fsync is {fsync}, so that a power cut loses what was acknowledged. Turn it on.")
+    return f"{url} answers: PostgreSQL {version}"
 
 
 def _lock(folder: Path) -> Row:
