@@ -108,6 +108,7 @@ check: $(VENV)/.tools
 	@$(BIN)/ruff format --check --quiet . || ($(BIN)/ruff format --diff --quiet . ; exit 1)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
+	@! find tests -name 'test_*.py' -printf '%f\n' | sort | uniq -d | grep . # pytest takes two of one name for one
 	@$(BIN)/lint-imports > $(VENV)/layers.txt || (cat $(VENV)/layers.txt; exit 1)
 	@echo "format, lint, types and layers are fine"
 

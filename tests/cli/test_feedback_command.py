@@ -81,7 +81,7 @@ def test_what_is_no_duration_is_refused(window: str) -> None:
 
 
 def test_mistakes_say_what_to_do(run: Path, tmp_path: Path) -> None:
-    assert "Add --onnx or --feedback" in fails(run, "--onnx", "--feedback")
+    assert "Add --onnx, --vectors or --feedback" in fails(run, "--onnx", "--feedback")
     assert "Try --since 2026-11-01" in fails(run, "--feedback", "--since", "yesterday")
     assert "what is written is Parquet" in fails(run, "--feedback", "--out", tmp_path / "a.csv")
     assert "what is written is Parquet" in fails(run, "--feedback", "--orphans", tmp_path / "a.csv")
