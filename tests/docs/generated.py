@@ -11,10 +11,11 @@ import json
 import re
 import sys
 import textwrap
+import tomllib
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ import typer
 import yaml
 from typer.models import ArgumentInfo, OptionInfo
 
-import bowerbird.models  # noqa: F401
+import bowerbird
+import bowerbird.models
 from bowerbird.cli.main import app
 from bowerbird.core import Entry, ModelConfig, entries
 from bowerbird.data import REGISTRY
@@ -168,6 +170,57 @@ def kept(benchmark: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
+# ── the library ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def python_part() -> str:
+    """Return what `import bowerbird` offers: each name as it is written, and what its documentation says."""
+    return "\n".join(_object(name, getattr(bowerbird, name)) for name in bowerbird.__all__)
+
+
+def _object(name: str, one: Any) -> str:
+    sections = [f"## {name}\n\n{_written(name, one)}"]
+    if inspect.isclass(one):
+        for member in (each for each in vars(one) if not each.startswith("_")):
+            found = inspect.getattr_static(one, member)
+            if callable(getattr(one, member)) and inspect.getdoc(found):
+                sections.append(f"### {name}.{member}\n\n{_written(member, getattr(one, member))}")
+            elif isinstance(found, property | cached_property):
+                sections.append(f"### {name}.{member}\n\n{inspect.getdoc(found)}\n")
+    return "\n".join(sections)
+
+
+def _written(name: str, one: Any) -> str:
+    """Return a signature without the modules that its types come from, and what is said below it."""
+    if inspect.isclass(one) and issubclass(one, Exception):
+        return f"{inspect.getdoc(one)}\n"
+    signature = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(inspect.signature(one)))
+    signature = re.sub(r"-> '(.+)'$", r"-> \1", signature)
+    return f"```text\n{name}{_wrapped(signature, len(name))}\n```\n\n{inspect.getdoc(one)}\n"
+
+
+def _wrapped(signature: str, width: int) -> str:
+    """Return a signature, each argument on a line of its own where one line is too short for all."""
+    if len(signature) + width <= 110:
+        return signature
+    inside, depth, parts = signature[1 : signature.rindex(")")], 0, [""]
+    for letter in inside:
+        depth += (letter in "([{") - (letter in ")]}")
+        parts.append("") if letter == "," and not depth else parts.append(parts.pop() + letter)
+    return "(\n" + "".join(f"    {part.strip()},\n" for part in parts) + signature[signature.rindex(")") :]
+
+
+def packages_part() -> str:
+    """Return a table of the packages, those at the top first, as the check of imports has them."""
+    rules = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    rows = []
+    for layer in rules["contracts"][0]["layers"]:
+        for name in layer.split(" | "):
+            about = (import_module(f"bowerbird.{name}").__doc__ or "").partition("\n")[0]
+            rows.append((f"`{name}`", about))
+    return table(("package", "what it is for"), rows)
+
+
 # ── data sets ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -280,6 +333,8 @@ PARTS = {
     "explain": ("explanations.md", explained_part),
     **{f"model {one.name}": (f"models/{one.name}.md", partial(model_part, one)) for one in ours()},
     "papers": ("reading.md", papers_part),
+    "python": ("python.md", python_part),
+    "packages": ("architecture.md", packages_part),
     **{one: (f"stories/{one}.md", partial(story_part, one)) for one in STORIES},
 }
 
