@@ -1,6 +1,5 @@
 """TorchRec's shards on two gloo processes: `make test-torchrec` runs it in an environment of its own."""
 
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch import distributed
 
 import bowerbird as bb
 from bowerbird.core import ConfigError, RunOptions, build, lookup
@@ -18,6 +16,7 @@ from bowerbird.distributed.tables import sharded
 from bowerbird.recommender import Predictor, Recommender
 from bowerbird.store import bundles
 from bowerbird.training import Workers
+from two_workers import in_two
 
 WAIT_S = 400
 pytestmark = pytest.mark.filterwarnings("default")  # of TorchRec, whose warnings are its own
@@ -76,50 +75,36 @@ MAKERS: dict[str, Callable[[str | None], tuple[Any, str]]] = {"towers": towers, 
 
 
 def work(folder: Path, rank: int) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
-    try:
-        untouched = Recommender(build(lookup("twotower").config, TOWERS), events(), run=RUN)
-        before = state(untouched)
+    untouched = Recommender(build(lookup("twotower").config, TOWERS), events(), run=RUN)
+    before = state(untouched)
+    for kind in ("table", "column"):
+        with sharded(untouched.model, kind, least=400):
+            assert all(one.is_meta for one in (untouched.model.user.id, untouched.model.item.id))
+        assert all(torch.equal(one, before[name]) for name, one in state(untouched).items())
+    for name, maker in MAKERS.items():
+        plain, _ = maker(None)
+        if Workers.here().first:
+            plain.save(folder / f"{name}-plain")
         for kind in ("table", "column"):
-            with sharded(untouched.model, kind, least=400):
-                assert all(one.is_meta for one in (untouched.model.user.id, untouched.model.item.id))
-            assert all(torch.equal(one, before[name]) for name, one in state(untouched).items())
-        for name, maker in MAKERS.items():
-            plain, _ = maker(None)
+            cut, plan = maker(kind)
+            expected = state(plain)
+            for key, one in state(cut).items():
+                off = (one.float() - expected[key].float()).norm()
+                assert off <= 1e-3 * expected[key].float().norm() + 1e-4, (name, kind, key, float(off))
             if Workers.here().first:
-                plain.save(folder / f"{name}-plain")
-            for kind in ("table", "column"):
-                cut, plan = maker(kind)
-                expected = state(plain)
-                for key, one in state(cut).items():
-                    off = (one.float() - expected[key].float()).norm()
-                    assert off <= 1e-3 * expected[key].float().norm() + 1e-4, (name, kind, key, float(off))
-                if Workers.here().first:
-                    cut.save(folder / f"{name}-{kind}")
-                    (folder / f"{name}-{kind}.txt").write_text(plan)
-        with pytest.raises(
-            ConfigError, match=r"kind is 'row'; it must be one of table, column\. Row-wise sharding needs"
-        ):
-            sharded(untouched.model, "row").__enter__()
-        with pytest.raises(ConfigError, match="no table of 999,999 rows"):
-            sharded(untouched.model, least=999_999).__enter__()
-        (folder / f"done-{rank}").touch()
-    finally:
-        distributed.destroy_process_group()
+                cut.save(folder / f"{name}-{kind}")
+                (folder / f"{name}-{kind}.txt").write_text(plan)
+    with pytest.raises(ConfigError, match=r"kind is 'row'; it must be one of table, column\. Row-wise sharding needs"):
+        sharded(untouched.model, "row").__enter__()
+    with pytest.raises(ConfigError, match="no table of 999,999 rows"):
+        sharded(untouched.model, least=999_999).__enter__()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two workers left."""
     place = tmp_path_factory.mktemp("shards")
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(place, rank), daemon=True) for rank in (0, 1)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(WAIT_S)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    in_two(work, place, wait_s=WAIT_S)
     return place
 
 

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from bowerbird.core import BundleError, MissingExtraError, ScoreError, torch_stream
 from bowerbird.retrieval.approximate import Approximate, choose
-
-
-def normal(*shape: int, name: str = "vectors") -> Tensor:
-    return torch.randn(*shape, generator=torch_stream(0, name))
+from nearest import best, normal, share_found
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +22,6 @@ def vectors() -> Tensor:
 @pytest.fixture(scope="module")
 def index(vectors: Tensor) -> Approximate:
     return Approximate.of(vectors)
-
-
-def best(vectors: Tensor, query: Tensor, n: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the slow, obvious answer."""
-    scores = query @ vectors.T
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, -math.inf)
-    values, rows = scores.sort(dim=1, descending=True)
-    return values[:, :n], rows[:, :n]
-
-
-def share_found(found: Tensor, wanted: Tensor) -> float:
-    pairs = zip(found.tolist(), wanted.tolist(), strict=True)
-    return sum(len(set(one) & set(other)) for one, other in pairs) / wanted.numel()
 
 
 @pytest.mark.parametrize(("n_items", "search"), [(0, "exact"), (10_000, "exact"), (1_000_000, "approximate")])

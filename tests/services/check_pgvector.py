@@ -16,6 +16,7 @@ from bowerbird.core import ScoreError, torch_stream
 from bowerbird.retrieval import Approximate
 from bowerbird.retrieval.pgvector import InPostgres, VectorsError
 from cluster import Cluster
+from nearest import best, normal, share_found
 
 Index = Approximate | InPostgres
 
@@ -36,10 +37,6 @@ def url() -> Iterator[str]:
     cluster.close()
 
 
-def normal(*shape: int, name: str = "vectors") -> Tensor:
-    return torch.randn(*shape, generator=torch_stream(0, name))
-
-
 @pytest.fixture(scope="module")
 def vectors() -> Tensor:
     return normal(5_000, 16)
@@ -54,20 +51,6 @@ def index(request: pytest.FixtureRequest, vectors: Tensor) -> Iterator[Index]:
     index = InPostgres.of(vectors, request.getfixturevalue("url"), "items")
     yield index
     index.close()
-
-
-def best(vectors: Tensor, query: Tensor, n: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the slow, obvious answer."""
-    scores = query @ vectors.T
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, -math.inf)
-    values, rows = scores.sort(dim=1, descending=True)
-    return values[:, :n], rows[:, :n]
-
-
-def share_found(found: Tensor, wanted: Tensor) -> float:
-    pairs = zip(found.tolist(), wanted.tolist(), strict=True)
-    return sum(len(set(one) & set(other)) for one, other in pairs) / wanted.numel()
 
 
 def test_nearly_all_of_the_best_are_found_and_their_scores_are_exact(vectors: Tensor, index: Index) -> None:

@@ -1,6 +1,5 @@
 """Workers: two processes of torch.distributed train what one process trains, and go on where both were ended."""
 
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +19,9 @@ from bowerbird.features.sources import EncodedRows
 from bowerbird.models.ranking.dcnv2 import DCNv2
 from bowerbird.nn.losses import WORKERS
 from bowerbird.training import Batches, RowBatches, Training, Workers, batches_for, seeded, train
+from two_workers import in_two
 
-EPOCHS, WAIT_S = 3, 120
+EPOCHS = 3
 RUN = RunOptions(device="cpu", progress=False, threads=1)
 ODD = 37  # rows of a batch: two workers have 19 and 18, and the last batch is short
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -140,27 +140,16 @@ WORK: tuple[Callable[[Path, int], None], ...] = (every_case, ended_and_gone_on, 
 
 
 def work(folder: Path, rank: int) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
-    try:
-        for one in WORK:
-            one(folder, rank)
-        (folder / f"done-{rank}").touch()
-    finally:
-        distributed.destroy_process_group()
+    for one in WORK:
+        one(folder, rank)
+    (folder / f"done-{rank}").touch()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two workers left."""
     place = tmp_path_factory.mktemp("workers")
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(place, rank), daemon=True) for rank in (0, 1)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(WAIT_S)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    in_two(work, place)
     assert all((place / f"done-{rank}").exists() for rank in (0, 1))
     return place
 
