@@ -24,6 +24,9 @@ Users = Annotated[str | None, typer.Option(help="A table of users.")]
 Format = Annotated[
     str | None, typer.Option(help="csv, tsv, parquet, lists, recbole or movielens; else by the file's ending.")
 ]
+Address = Annotated[
+    str | None, typer.Option(help="With --on ray: a cluster that runs already; else one is started here.")
+]
 Query = Annotated[str | None, typer.Option(help="What to ask of a database, such as sqlite:///shop.db.")]
 BLOCKS = " ▁▂▃▄▅▆▇█"
 WIDTH = 40  # of the longest bar

@@ -12,7 +12,7 @@ import typer
 import bowerbird
 from bowerbird.cli.capacity import run_capacity
 from bowerbird.cli.console import console
-from bowerbird.cli.data import Column, Format, Items, Json, Root, Users, data_app
+from bowerbird.cli.data import Address, Column, Format, Items, Json, Root, Users, data_app
 from bowerbird.cli.experiments import experiment_app
 from bowerbird.cli.federate import federate
 from bowerbird.cli.importing import import_rows
@@ -108,9 +108,7 @@ def train(
         str | None, typer.Option(help="ray, or torchrun where that started this process: workers share each batch.")
     ] = None,
     workers: Annotated[int, typer.Option(help="With --on ray: how many processes.")] = 2,
-    address: Annotated[
-        str | None, typer.Option(help="With --on ray: a cluster that runs already; else one is started here.")
-    ] = None,
+    address: Address = None,
     json: Json = False,
 ) -> None:
     """Train a model, measure it on what came later, and save it ready to serve."""

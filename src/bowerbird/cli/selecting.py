@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bowerbird.cli.data import Column, Format, Items, Json, Root, Users
+from bowerbird.cli.data import Address, Column, Format, Items, Json, Root, Users
 
 
 def select_model(
@@ -47,9 +47,7 @@ def select_model(
         str | None, typer.Option(help="ray: first tries of models run beside one another, by Ray Tune.")
     ] = None,
     workers: Annotated[int, typer.Option(help="With --on ray: how many tries at once.")] = 2,
-    address: Annotated[
-        str | None, typer.Option(help="With --on ray: a cluster that runs already; else one is started here.")
-    ] = None,
+    address: Address = None,
     json: Json = False,
 ) -> None:
     """Say which model to take: measured on your data, on this machine, within a budget.
