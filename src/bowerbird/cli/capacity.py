@@ -47,13 +47,13 @@ class Step:
 
     name: str
     what: str
-    limits: dict[str, float]
+    limits: dict[str, float]  # empty: none was measured
 
 
 STEPS = (
     Step("1 embedded", "one process, SQLite", {"users": 5e6, "items": 2e6, "rps": 300, "events": 5e3}),
     Step("2 services", "replicas over one PostgreSQL", {"users": 50e6, "items": 20e6, "rps": 10e3, "events": 20e3}),
-    Step("3 cluster", "Ray, and sharded tables", {"users": 5e9, "items": 1e9, "rps": 1e6, "events": 5e6}),
+    Step("3 cluster", "Ray, and sharded tables", {}),
 )
 
 
@@ -154,6 +154,10 @@ def _steps(shop: Shop) -> list[dict[str, Any]]:
     asked = {"users": shop.users, "items": shop.items, "rps": shop.rps, "events": shop.events + shop.rps}
     found = []
     for step in STEPS:
+        if not step.limits:
+            said = f"step {step.name} ({step.what}) is what is left; how far it carries was not measured"
+            found.append({"step": step.name, "carries": None, "first": None, "share": None, "said": said})
+            break
         share = {name: asked[name] / limit for name, limit in step.limits.items()}
         name = max(share, key=share.__getitem__)
         carries = share[name] <= 1
