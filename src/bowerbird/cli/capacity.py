@@ -152,7 +152,7 @@ def _machines(shop: Shop, total: dict[str, float]) -> list[dict[str, Any]]:
 def _steps(shop: Shop) -> list[dict[str, Any]]:
     """Return for each step, up to the first that carries the shop, what is outgrown first there."""
     asked = {"users": shop.users, "items": shop.items, "rps": shop.rps, "events": shop.events + shop.rps}
-    found = []
+    found: list[dict[str, Any]] = []
     for step in STEPS:
         if not step.limits:
             said = f"step {step.name} ({step.what}) is what is left; how far it carries was not measured"
