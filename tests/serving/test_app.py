@@ -64,6 +64,16 @@ def test_who_is_not_known_gets_what_is_popular(client: TestClient, asked: dict[s
     assert len(body["items"]) == 3
 
 
+def test_a_query_string_may_ask_for_reasons(client: TestClient) -> None:
+    asked = {"user_id": "u0", "k": 2}
+    reasons = [
+        [place["reasons"] for place in client.get("/v1/recommendations", params=asked | more).json()["items"]]
+        for more in ({"explain": True}, {})
+    ]
+    assert all(reasons[0])
+    assert not any(reasons[1])
+
+
 def test_similar_items_come_from_the_same_half(client: TestClient) -> None:
     body = client.get("/v1/items/i0/similar", params={"k": 3}).json()
     assert {item["item_id"] for item in body["items"]} <= {"i2", "i4", "i6", "i8"}

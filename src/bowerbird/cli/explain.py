@@ -90,9 +90,8 @@ def show_overview(document: dict[str, Any]) -> None:
 
 
 def _show_reason(one: Reason) -> None:
-    title = f"{one.text} (by {one.method}: {METHODS[one.method]})"
+    tell(f"{one.text} (by {one.method}: {METHODS[one.method]})")
     if not one.causes:
-        tell(title)
         return
     unit = "log odds" if one.kind == "features" else "share"
-    show_table(title, ("cause", unit), [(cause.label, f"{cause.share:+.3f}") for cause in one.causes])
+    show_table("", ("cause", unit), [(cause.label, f"{cause.share:+.3f}") for cause in one.causes])

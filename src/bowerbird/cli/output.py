@@ -33,8 +33,8 @@ def show_json(document: Any) -> None:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1) -> None:
-    """Print a table; the first `left` columns are texts, the others numbers."""
-    head = Text(_shown(title))
+    """Print a table, with a head unless the title is empty; the first `left` columns are texts, the others numbers."""
+    head = Text(_shown(title)) if title else None
     table = Table(title=head, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, column in enumerate(columns):
         table.add_column(Text(_shown(column)), justify="left" if place < left else "right", overflow="fold")

@@ -101,9 +101,10 @@ async def simple_recommendations(
     scenario: Annotated[Name | None, Query()] = None,
     k: Annotated[K | None, Query()] = None,
     where: Annotated[Filter | None, Query()] = None,
+    explain: Annotated[bool | None, Query()] = None,
 ) -> Response:
     """Recommend, asked by a query string: for a browser, for curl."""
-    question = {"user_id": user_id, "scenario": scenario, "k": k, "where": where}
+    question = {"user_id": user_id, "scenario": scenario, "k": k, "where": where, "explain": explain}
     return await _slate(request, {key: value for key, value in question.items() if value is not None})
 
 
