@@ -147,6 +147,14 @@ def test_what_past_items_add_sums_to_the_score(name: str, films: Interactions) -
     assert torch.allclose(said.sum(dim=0), rec.model.scores(context, items)[0], atol=1e-3)
 
 
+def test_what_least_squares_loses_without_a_past_item_is_what_asking_again_would_tell(films: Interactions) -> None:
+    rec = bb.fit(bb.split(films), "ials", dim=8, epochs=2)
+    past, items = Past(of_user(rec.past, 5)), torch.tensor([3, 40, 100])
+    each = torch.eye(len(past), dtype=torch.bool)
+    asked = past.rescored(rec.model, torch.cat([torch.zeros_like(each[:1]), each]), items)
+    torch.testing.assert_close(past.said(rec.model, items), asked[0] - asked[1:], atol=1e-5, rtol=1e-4)
+
+
 def test_what_a_graph_sends_sums_to_the_score_with_what_the_person_is_alone(films: Interactions) -> None:
     rec = bb.fit(bb.split(films), "lightgcn", epochs=1)
     past, items = Past(of_user(rec.past, 5)), torch.tensor([3, 40])

@@ -270,3 +270,13 @@ def test_items_can_be_added_without_training() -> None:
 def test_values_out_of_range_are_refused_with_one_that_works(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^{key} is .*{value}.*; it must .*\. Try {key} = "):
         CrossmodalConfig(**{key: value})
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_without_each_modality_in_one_go_is_read_again_one_by_one(fusion: str) -> None:
+    rec = fitted(fusion=fusion)
+    content = tensors(rec.past.item_content)
+    asked = [content] + [content | {name: torch.full_like(content[name], NAN)} for name in content]
+    torch.testing.assert_close(
+        rec.model.embed_without_each(content), torch.stack([rec.model.embed(one) for one in asked])
+    )

@@ -181,3 +181,14 @@ def test_a_setting_that_makes_no_sense_is_refused(options: dict[str, float], mes
     with pytest.raises(ConfigError) as caught:
         IALSConfig(**options)
     assert str(caught.value) == message
+
+
+def test_without_each_item_in_one_go_is_asked_again_one_by_one() -> None:
+    rng = numpy_stream(0, "t")
+    model = IALS(IALSConfig(dim=6, l2=0.05, unobserved=3.0, exponent=0.7), Schema(1, 30))
+    model.item = torch.from_numpy(rng.normal(size=(30, 6)).astype(np.float32))
+    model.gram = model.item.T @ model.item
+    model.shaped_item.fill_(True)
+    history = rng.permutation(30)[:9]
+    asked = model.query(Context.of_histories([np.delete(history, one) for one in range(9)]))
+    torch.testing.assert_close(model.queries_without_each(Context.of_histories([history])), asked)

@@ -5,13 +5,14 @@ An item that nobody chose is its content alone; another one's behaviour adds wha
 Shapes: n items, K kinds of content, M size of one, D vector size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from bowerbird.features import Context
 from bowerbird.features.contracts import ContentRetriever
+from bowerbird.models.multimodal.crossmodal import Crossmodal
 
 BEHAVIOUR = "behaviour"
 
@@ -24,17 +25,24 @@ def parts(model: ContentRetriever, content: Mapping[str, Tensor]) -> Tensor:
     has adds all: without it nothing would be said. Nobody's request has a say in this.
     """
     told = torch.stack([~one.isnan().any(dim=1) for one in content.values()])  # (K, n)
-    asked = {
-        name: torch.cat([torch.full_like(one, torch.nan) if name == left_out else one for left_out in ("", *content)])
-        for name, one in content.items()
-    }
-    whole, *without = torch.split(model.embed(asked), told.shape[1])
+    whole, *without = _without_each(model, content)
     added = []
     for there, left in zip(told, without, strict=True):
         alone = there & (told.sum(dim=0) == 1)
         lost = whole - torch.where(alone[:, None], 0.0, left)
         added.append(torch.where(there[:, None], lost, 0.0))
     return torch.stack([whole, *added], dim=1)
+
+
+def _without_each(model: ContentRetriever, content: Mapping[str, Tensor]) -> Sequence[Tensor]:
+    """Return what items are by their content, and without each kind of it in turn, (n, D) each."""
+    if isinstance(model, Crossmodal):
+        return model.embed_without_each(content).unbind()
+    asked = {
+        name: torch.cat([torch.full_like(one, torch.nan) if name == left_out else one for left_out in ("", *content)])
+        for name, one in content.items()
+    }
+    return model.embed(asked).chunk(1 + len(content))
 
 
 @torch.no_grad()

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from bowerbird.features import Context, Ragged, Retriever
 from bowerbird.models.baselines.ease import EASE
+from bowerbird.models.baselines.ials import IALS
 from bowerbird.models.baselines.itemknn import ItemKNN
 from bowerbird.models.graph.lightgcn import LightGCN
 from bowerbird.models.graph.spectral import Spectral
+from bowerbird.models.multimodal.crossmodal import Crossmodal
 from bowerbird.nn.sequences import SequenceModel
 
 MOST = 200  # past items that count, the latest
@@ -99,6 +101,9 @@ class Past:
             return added
         if isinstance(model, EASE | ItemKNN | Spectral):
             return self.rescored(model, ~one, items)
+        if isinstance(model, IALS | Crossmodal) and len(self.context.history.spoken) > 1:  # asked again, in one go
+            without = model.queries_without_each(self.context)[-p:]
+            return (model.query(self.context) - without) @ model.item_vectors()[items].T
         asked_for = model.config.history_len if isinstance(model, SequenceModel) else ASKED  # it sees no further back
         one = one[max(0, p - asked_for) :]
         asked = self.rescored(model, torch.cat([one.new_zeros(1, p), one]), items)

@@ -245,15 +245,17 @@ class Kernel(nn.Module):
         self.get_buffer("known")[: len(rows)] = True
 
     def likeness(self, vectors: list[Tensor], there: list[Tensor]) -> Tensor:
-        """Return 1 for equal content and less the more it differs (n, L), 0 for landmarks that do not exist."""
+        """Return 1 for equal content and less the more it differs (n, L), 0 for landmarks that do not exist.
+
+        `there` may tell of several cases, (…, n) of each modality, which are answered together: (…, n, L).
+        """
         known = self.get_buffer("known")
-        far = torch.zeros(len(vectors[0]), len(known), device=known.device)
-        heard = torch.zeros(len(far), 1, device=known.device)
+        far, heard = known.new_zeros((), dtype=torch.float32), known.new_zeros((), dtype=torch.float32)
         for number, (one, has) in enumerate(zip(vectors, there, strict=True)):
             apart = 1 - one @ self.get_buffer(f"mark{number}").T  # half a squared distance; 1 for what is unrelated
-            apart = torch.where(self.get_buffer(f"has{number}"), apart, 1.0)
-            far += self.weights[number] * apart * has[:, None]
-            heard += self.weights[number] * has[:, None]
+            apart = torch.where(self.get_buffer(f"has{number}"), apart, 1.0) * self.weights[number]
+            far = far + apart * has[..., None]
+            heard = heard + self.weights[number] * has[..., None]
         far = torch.where(heard > 0, far / heard, 1.0)
         return torch.exp(-far / self.width) * known
 

@@ -15,6 +15,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional
 
+from bowerbird.features import Ragged
+
 START = 0.1  # length of an item vector before the first half-step
 BLOCK_NUMBERS = 1_000_000  # numbers held for the lists of a block: 4 MB, which stay near the processor
 
@@ -39,6 +41,30 @@ class LeastSquares:
         lengths = offsets.diff()
         strength = self.l2 * (lengths + alpha * n) ** self.exponent
         return regress(offsets, chosen, table, strength, gram=alpha * gram)
+
+    def answers(self, history: Ragged, table: Tensor, gram: Tensor, n: int) -> Tensor:
+        """Return the vector of each history (B, D), with a row of `table` for each item; zeros where nothing speaks.
+
+        `gram` and `n` are those of `half_step`.
+        """
+        request, item = history.positive
+        offsets = torch.searchsorted(request, torch.arange(len(history) + 1, device=request.device))
+        return self.half_step(offsets, item, table, gram, n, self.alpha(n))
+
+    def without_each(self, history: Ragged, table: Tensor, gram: Tensor, n: int) -> Tensor:
+        """Return the vectors of one history without each of the P items that count in it, two at least (P, D).
+
+        They share one matrix but for a vector's outer product, so that one inverse serves all (Sherman and Morrison,
+        Annals of Mathematical Statistics 1950): without v, (A − v vᵀ)⁻¹ (s − v) = q − z (1 − vᵀq) / (1 − vᵀz) with
+        q = A⁻¹ s and z = A⁻¹ v.
+        """
+        vectors, alpha = table[history.positive[1]].double(), self.alpha(n)
+        left = alpha * gram.double() + vectors.T @ vectors
+        left.diagonal().add_(self.l2 * (len(vectors) - 1 + alpha * n) ** self.exponent)
+        solved = torch.cholesky_solve(vectors.T, torch.linalg.cholesky(left)).T  # z of each, (P, D)
+        whole = solved.sum(dim=0)
+        gone = (1 - vectors @ whole) / (1 - (vectors * solved).sum(dim=1))
+        return (whole - solved * gone[:, None]).to(table.dtype)
 
     def alternate(
         self, pairs: csr_matrix, dim: int, epochs: int, rng: np.random.Generator, device: torch.device

@@ -73,10 +73,11 @@ class IALS(DotProduct):
 
     def query(self, context: Context) -> Tensor:
         """Return the vectors that least squares finds for the histories (B, D), zeros where nothing speaks."""
-        request, item = context.history.positive
-        offsets = torch.searchsorted(request, torch.arange(len(context) + 1, device=request.device))
-        n = int(self.shaped_item.sum())
-        return self.squares.half_step(offsets, item, self.item, self.gram, n, self.squares.alpha(n))
+        return self.squares.answers(context.history, self.item, self.gram, int(self.shaped_item.sum()))
+
+    def queries_without_each(self, context: Context) -> Tensor:
+        """Return the vectors for one history without each of its items that count, two at least (P, D)."""
+        return self.squares.without_each(context.history, self.item, self.gram, int(self.shaped_item.sum()))
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""

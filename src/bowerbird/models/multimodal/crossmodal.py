@@ -225,14 +225,17 @@ class Crossmodal(DotProduct):
         return self._fused([one[rows] for one in self._vectors], there)
 
     def _fused(self, vectors: list[Tensor], there: Tensor) -> Tensor:
-        """Return the mean of the towers (n, D), by gates where there are any; zeros for items without content."""
+        """Return the mean of the towers that are `there`, (…, n, K), by gates where there are any, as (…, n, D).
+
+        Items without content have zeros.
+        """
         towers = torch.stack([tower(one) for tower, one in zip(self.towers, vectors, strict=True)], dim=1)
         if self.config.fusion == "gated":
             gate = torch.cat([gate(one) for gate, one in zip(self.gates, vectors, strict=True)], dim=1)
-            weight = gate.masked_fill(~there, -1e4).softmax(dim=1) * there
+            weight = gate.masked_fill(~there, -1e4).softmax(dim=-1) * there
         else:
-            weight = there / there.sum(dim=1, keepdim=True).clamp(min=1)
-        return torch.einsum("nm,nmd->nd", weight, towers)
+            weight = there / there.sum(dim=-1, keepdim=True).clamp(min=1)
+        return torch.einsum("...nm,nmd->...nd", weight, towers)
 
     def _contrast(self, items: Tensor) -> Tensor:
         """Return what it costs to find each item among others by one modality in another, behaviour being one too."""
@@ -279,10 +282,22 @@ class Crossmodal(DotProduct):
     def embed(self, content: Vectors) -> Tensor:
         """Return what items with this content are before anybody chose them (n, D)."""
         vectors, there = self.directions(content)
+        return self._embedded(vectors, torch.stack(there))
+
+    @torch.no_grad()
+    def embed_without_each(self, content: Vectors) -> Tensor:
+        """Return what `embed` does, and that without each of the K modalities in turn (1 + K, n, D)."""
+        vectors, there = self.directions(content)
+        alone = ~torch.eye(len(there), dtype=torch.bool, device=there[0].device)
+        told = torch.stack(there) & torch.cat([torch.ones_like(alone[:1]), alone])[:, :, None]  # (1 + K, K, n)
+        return self._embedded(vectors, told.transpose(0, 1))
+
+    def _embedded(self, vectors: list[Tensor], there: Tensor) -> Tensor:
+        """Return what content is that has the modalities `there`, (K, …, n), as (…, n, D)."""
         if self.early:
-            likeness = functional.pad(self.kernel.likeness(vectors, there), (0, 1), value=1.0)
+            likeness = functional.pad(self.kernel.likeness(vectors, list(there)), (0, 1), value=1.0)
             return likeness @ self.dual * self.stretch
-        return self._fused(vectors, torch.stack(there, dim=1)) * self.stretch
+        return self._fused(vectors, there.movedim(0, -1)) * self.stretch
 
     @torch.no_grad()
     def place(self, content: Vectors) -> Tensor:
@@ -292,10 +307,11 @@ class Crossmodal(DotProduct):
 
     def query(self, context: Context) -> Tensor:
         """Return the vectors that least squares finds for the histories (B, D), zeros where nothing speaks."""
-        request, item = context.history.positive
-        offsets = torch.searchsorted(request, torch.arange(len(context) + 1, device=request.device))
-        n = int(self.shaped_item.sum())
-        return self.squares.half_step(offsets, item, self.items, self.gram, n, self.squares.alpha(n))
+        return self.squares.answers(context.history, self.items, self.gram, int(self.shaped_item.sum()))
+
+    def queries_without_each(self, context: Context) -> Tensor:
+        """Return the vectors for one history without each of its items that count, two at least (P, D)."""
+        return self.squares.without_each(context.history, self.items, self.gram, int(self.shaped_item.sum()))
 
     def item_vectors(self) -> Tensor:
         """Return item vectors (I, D)."""
