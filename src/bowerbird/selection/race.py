@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ LEISURE = 0.25  # of the time for the first part, that its tries may take by the
 FIRST = 0.3  # of the time for a part, that the cheapest models may take together before the best is tried
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
 MEMORY = 0.9  # of what is free, that a try may take
+STRIDE = 0.25  # of a span, on a logarithmic scale, that a step goes
 DRAWS = 20  # proposals that were measured before, until a space counts as used up
 
 
@@ -221,12 +223,28 @@ class Race:
         return sum(max(trial.measured.seconds, 0.1) for trial in self.of(model, share))
 
     def _proposed(self, one: Candidate, share: float) -> ModelConfig | None:
-        """Return settings that were not measured yet; None where the space has no more."""
+        """Return settings that were not measured yet; None where the space has no more.
+
+        First what made other models better, then a step from what was best so far, then what the sampler proposes.
+        """
+        best = self.best(one.name, share)
+        assert best is not None
         known = {repr(trial.config) for trial in self.of(one.name, share)}
-        for config in self.kept.proposals(one, share, DRAWS):
+        near = chain(self._lent(one, best.config, share), _steps(one.space, best.config))
+        for config in chain(near, self.kept.proposals(one, share, DRAWS)):
             if repr(config) not in known:
                 return config
         return None
+
+    def _lent(self, one: Candidate, config: ModelConfig, share: float) -> Iterator[ModelConfig]:
+        """Yield a configuration with the settings that made other models better on a part, the best model's first."""
+        for other in sorted(self.runners, key=lambda each: -self.top(each.name, share)):
+            best = self.best(other.name, share)
+            if other is not one and best is not None:
+                changed = {name: value for name in one.space if name in other.space
+                           and (value := getattr(best.config, name)) != getattr(other.config, name)
+                           and _inside(one.space[name], value)}  # fmt: skip
+                yield replace(config, **changed)
 
     def _better_half(self, alive: Sequence[Candidate], share: float) -> list[Candidate]:
         """Return the better half of the models, three at least, those that cost next to nothing, and the untried."""
@@ -345,6 +363,22 @@ def shares_of(events: int) -> list[float]:
     """Return the parts of a race over so many events, the smallest first: 1/16, 1/4 and all of large data."""
     found = [STEP**-place for place in range(STEPS) if place == 0 or events * STEP**-place >= LEAST]
     return [float(one) for one in reversed(found)]
+
+
+def _steps(space: Mapping[str, Span], config: ModelConfig) -> Iterator[ModelConfig]:
+    """Yield the configurations a step up and a step down from one, in a setting each; the learning rate goes first."""
+    for name in sorted(space, key=lambda each: each != "learning_rate"):
+        span, value = space[name], getattr(config, name)
+        if not _inside(span, value):
+            continue
+        if isinstance(span, list):
+            place = span.index(value)
+            near = [span[other] for other in (place + 1, place - 1) if 0 <= other < len(span)]
+        else:
+            low, high = span
+            step = (high / low) ** STRIDE
+            near = [type(low)(_rounded(min(max(other, low), high))) for other in (value * step, value / step)]
+        yield from (replace(config, **{name: other}) for other in near)
 
 
 def said(one: Candidate, config: ModelConfig) -> str:
