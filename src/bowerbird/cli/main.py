@@ -3,20 +3,23 @@
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import bowerbird
+from bowerbird.cli.answering import explain, recommend, search, similar
 from bowerbird.cli.capacity import run_capacity
 from bowerbird.cli.console import console
 from bowerbird.cli.data import Address, Column, Format, Items, Json, Root, Users, data_app
 from bowerbird.cli.experiments import experiment_app
 from bowerbird.cli.federate import federate
 from bowerbird.cli.importing import import_rows
-from bowerbird.cli.output import say, show_json, show_table, tell
+from bowerbird.cli.keeping import doctor, drift, dump, erase, key_app, model_app, restore, serve, update
+from bowerbird.cli.options import DataPath, K, Run
+from bowerbird.cli.output import say, show_json, show_table
+from bowerbird.cli.reports import show_relied_on, show_reports
 from bowerbird.cli.selecting import select_model
 from bowerbird.core import BowerbirdError, RequestError
 
@@ -27,14 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-model_app = typer.Typer(help="The versions of a run.", no_args_is_help=True)
-key_app = typer.Typer(help="The keys of a server.", no_args_is_help=True)
 for part, name in ((data_app, "data"), (model_app, "model"), (key_app, "key"), (experiment_app, "experiment")):
     app.add_typer(part, name=name)
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as `train --out` makes it.")]
-K = Annotated[int, typer.Option("-k", help="Items in each list.")]
-DataPath = Annotated[str | None, typer.Option("--data", help="A file, or the name of a data set such as ml-100k.")]
 
 
 def main() -> None:
@@ -48,6 +45,12 @@ def main() -> None:
     except OSError as error:
         say(f"{error.filename or ''}: {error.strerror or error}", mark="[bold red]OSError[/]: ")
         sys.exit(2)
+
+
+def _add(*commands: Callable[..., None]) -> None:
+    """Take commands that stand in files of their own."""
+    for one in commands:
+        app.command()(one)
 
 
 def _version(wanted: bool) -> None:
@@ -260,187 +263,7 @@ def export(
     run_export(run, out_file, data, int8=int8, as_json=json)
 
 
-def show_reports(document: dict[str, Any]) -> None:
-    """Print the report of a recommender, after that of its ranker's rows where it has one."""
-    if "rows" in document:
-        show_report(document["rows"])
-    show_report(document)
-
-
-def show_relied_on(document: dict[str, Any]) -> None:
-    """Print the section of a report that tells what a model relies on, where it has one."""
-    if "relies_on" in document:
-        from bowerbird.cli.explain import show_overview
-
-        show_overview(document["relies_on"])
-
-
-def show_report(document: dict[str, Any]) -> None:
-    """Print a report as a table under its protocol line, without what does not exist."""
-    intervals = document["intervals"]
-    rows = [
-        (name, f"{value:.4f}", f"{intervals[name][0]:.4f} – {intervals[name][1]:.4f}" if name in intervals else "")
-        for name, value in document["metrics"].items()
-        if value is not None
-    ]
-    show_table(document["protocol"], ("metric", "value", "95 % interval"), rows)
-
-
-@app.command()
-def recommend(
-    run: Run,
-    user: Annotated[str | None, typer.Option(help="A user's id.")] = None,
-    history: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="An item that a stranger chose; repeatable, oldest first.")
-    ] = None,
-    feature: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="What is known of a stranger, by a column of the user table; repeatable."
-        ),
-    ] = None,
-    everyone: Annotated[bool, typer.Option("--all", help="For every known user, into the file --out.")] = False,
-    out_file: Annotated[Path | None, typer.Option("--out", help="The Parquet file for --all.")] = None,
-    k: K = 10,
-    explain: Annotated[bool, typer.Option(help="Say why each item is there.")] = False,
-    json: Json = False,
-) -> None:
-    """Recommend items to a user, to a stranger with a history or features, to nobody in particular, or to everyone."""
-    from bowerbird import load
-    from bowerbird.core import RealWorld
-    from bowerbird.recommender.hints import not_known
-    from bowerbird.store import exports
-
-    recommender = load(run)
-    if everyone:
-        if out_file is None:
-            raise RequestError("--all needs a file to write. Add --out recs.parquet.")
-        rows = _with_bar(
-            len(recommender.user_ids), lambda done: recommender.recommend_all(k=k, out=out_file, progress=done)
-        )
-        exports.note(run, "lists", out_file.resolve(), version=recommender.version)
-        summary = {"out": str(out_file), "users": len(recommender.user_ids), "rows": rows, "k": k}
-        show_json(summary) if json else tell(f"{rows:,} rows for {summary['users']:,} users in {out_file}")
-        return
-    given = [name for name, one in (("user", user), ("history", history), ("feature", feature)) if one]
-    if len(given) > 1:
-        raise RequestError(f"--{given[0]} and --{given[1]} are both given. Ask for one of them at a time.")
-    users, histories = (None if user is None else [user]), ([history] if history else None)
-    features = [_features(feature)] if feature else None
-    slates = recommender.recommend(users, histories=histories, features=features, k=k, explain=explain)
-    for what, ids, known in (("user", users, recommender.user_ids), ("item", history, recommender.item_ids)):
-        for one in ids or ():
-            if known.row(one) < 0:
-                say(not_known(what, one, known))
-    if json:
-        show_json(slates.body(RealWorld().token()) | {"user_id": user})
-        return
-    strangers = {"history": "a stranger with this history", "feature": "somebody like this"}
-    who = f"user {user}" if user else strangers[given[0]] if given else "nobody in particular"
-    title = f"For {who}, answered by {slates.model if slates.rungs[0] == 'model' else slates.rungs[0]}"
-    show_slate(title, slates.to_polars().to_dicts(), explain)
-    if slates.unknown_items[0]:
-        say(f"{slates.unknown_items[0]} of the history's ids are not known here and were left out.")
-
-
-@app.command()
-def explain(
-    run: Run,
-    item: Annotated[str | None, typer.Option(help="The id of an item.")] = None,
-    user: Annotated[str | None, typer.Option(help="A user's id.")] = None,
-    history: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="An item that a stranger chose; repeatable, oldest first.")
-    ] = None,
-    k: K = 10,
-    method: Annotated[
-        str | None, typer.Option(help="Only reasons found in this way: sum, leave-one-out, ablation, ….")
-    ] = None,
-    overview: Annotated[bool, typer.Option("--overview", help="Instead: what the model relies on altogether.")] = False,
-    out_file: Annotated[Path | None, typer.Option("--out", help="With --overview: a picture to draw.")] = None,
-    people: Annotated[int, typer.Option(help="With --overview: people who are drawn.")] = 100,
-    rows: Annotated[str | None, typer.Option(metavar="FILE", help="Of a predictor: a table of rows.")] = None,
-    row: Annotated[int, typer.Option(help="With --rows: which one, from 1.")] = 1,
-    json: Json = False,
-) -> None:
-    """Say why an item is in somebody's list or is not, and what it hangs on; or what the model relies on altogether."""
-    from bowerbird.cli import explain as explaining
-
-    if overview:
-        explaining.run_overview(run, out_file, people, as_json=json)
-    elif rows is not None:
-        explaining.run_rows(run, rows, row, as_json=json)
-    elif item is None:
-        raise RequestError("what is to be explained? Give --item and --user, or --overview, or --rows of a predictor.")
-    else:
-        explaining.run_why(run, item, user, history, k, method, as_json=json)
-
-
-def _features(words: list[str]) -> dict[str, str]:
-    """Return NAME=VALUE words by their names."""
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise RequestError(f"--feature is {wrong[0]!r}; it must be NAME=VALUE. Try --feature age=30.")
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
-def show_slate(title: str, rows: list[dict[str, Any]], with_reason: bool) -> None:
-    """Print one slate."""
-    columns = ["item", "title", *(["why"] if with_reason else []), "score"]
-    cells = [
-        [row["item_id"], row["title"], *([row["reason"]] if with_reason else []), f"{row['score']:.4g}"] for row in rows
-    ]
-    show_table(title, columns, cells, left=len(columns) - 1)
-
-
-def _with_bar(total: int, work: Callable[[Callable[[int], None]], int]) -> int:
-    """Return what `work` returns, drawing how far it is."""
-    from rich.progress import Progress
-
-    from bowerbird.cli.output import err
-
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("users", total=total)
-        return work(lambda done: progress.update(task, completed=done))
-
-
-@app.command()
-def similar(
-    run: Run,
-    item: Annotated[str, typer.Argument(help="An item's id.")],
-    k: K = 10,
-    content: Annotated[
-        float, typer.Option(min=0, max=1, help="Weight of what items are about beside what people do with them.")
-    ] = 0.0,
-    json: Json = False,
-) -> None:
-    """Show the items most like one item."""
-    from bowerbird import load
-    from bowerbird.core import RealWorld
-
-    slates = load(run).similar([item], k=k, content=content)
-    if json:
-        show_json(slates.body(RealWorld().token()))
-    else:
-        show_slate(f"Like item {item}", slates.to_polars().to_dicts(), False)
-
-
-@app.command()
-def search(
-    run: Run,
-    text: Annotated[str, typer.Argument(help="What it is about.")] = "",
-    image: Annotated[Path | None, typer.Option(help="A picture that it looks like.")] = None,
-    k: K = 10,
-    json: Json = False,
-) -> None:
-    """Find items by their content: by a text, by a picture, or by both."""
-    from bowerbird import load
-    from bowerbird.core import RealWorld
-
-    slates = load(run).search(text, image=None if image is None else str(image.resolve()), k=k)
-    if json:
-        show_json(slates.body(RealWorld().token()))
-    else:
-        show_slate(f"Closest to {text or image}", slates.to_polars().to_dicts(), False)
+_add(recommend, explain, similar, search)
 
 
 @app.command()
@@ -498,239 +321,13 @@ def simulate(
     run_simulate(asked, past, as_json=json)
 
 
-@app.command()
-def serve(
-    run: Run,
-    host: Annotated[str, typer.Option(help="An address of this machine; not loopback: needs a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port.")] = 8321,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Where events, catalogue and keys are kept; else RUN/server.")
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="A PostgreSQL for events, catalogue and keys, which is remembered."),
-    ] = None,
-    scenarios: Annotated[Path | None, typer.Option(help="A folder of scenarios, TOML files, beside the six.")] = None,
-    behind_proxy: Annotated[bool, typer.Option(help="Trust a proxy on who asks, and answer to any host.")] = False,
-    update_every: Annotated[float, typer.Option(help="Seconds between two updates from new events; 0: none.")] = 0.0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that compute slates beside the one that answers.")] = 0,
-    console: Annotated[
-        bool, typer.Option(help="Hang the console in at /console, where its extra is installed.")
-    ] = True,
-) -> None:
-    """Answer over HTTP, and take events, until Ctrl-C."""
-    from bowerbird.cli.serving import run_server
-
-    run_server(
-        run, host, port, data_dir=data_dir, store=store, scenarios=scenarios, behind_proxy=behind_proxy,
-        update_every=update_every, workers=workers, console=console,
-    )  # fmt: skip
-
-
-@app.command()
-def update(
-    run: Run,
-    data: DataPath = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="The data directory of a server, whose log is read.")
-    ] = None,
-    user: Column = None,
-    item: Column = None,
-    time: Column = None,
-    event: Column = None,
-    items: Items = None,
-    data_root: Root = None,
-    json: Json = False,
-) -> None:
-    """Learn from later events, and publish what is no worse; exits with 3 for what is refused, 4 for nothing new.
-
-    With --items alone, items that nobody chose yet are added by their content.
-    """
-    from bowerbird.cli.versions import run_update
-    from bowerbird.recommender import DataOptions
-    from bowerbird.store.deeds import read_deeds
-    from bowerbird.store.schema import read_declared
-
-    if items is not None and data is None and data_dir is None:
-        from bowerbird.cli.versions import run_add
-
-        run_add(run, items, as_json=json)
-        return
-    options = None
-    if data is not None:
-        options = DataOptions(path=data, user=user, item=item, time=time, event=event, items=items, root=data_root)
-    read_log = None if data_dir is None else partial(read_deeds, data_dir)
-    read_types = None if data_dir is None else partial(read_declared, data_dir)
-    raise typer.Exit(run_update(run, options, read_log=read_log, read_types=read_types, as_json=json))
-
-
-@app.command()
-def drift(
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="A table, or a run directory.")],
-    now: Annotated[str | None, typer.Argument(metavar="NOW", help="The table to compare with it.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="Of tables: an input or a score to watch, else all; repeatable.")
-    ] = None,
-    prediction: Annotated[str | None, typer.Option(help="Of tables: the predicted chance of the label.")] = None,
-    label: Annotated[str | None, typer.Option(help="Of tables: what came of it, for calibration.")] = None,
-    quality: Annotated[
-        list[str] | None, typer.Option(help="Of tables: clicks, NDCG or another gain of a row; repeatable.")
-    ] = None,
-    slices: Annotated[
-        list[str] | None,
-        typer.Option("--slice", help="Of tables: a column to say where a mean moved most; repeatable."),
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Of a run: the data directory of its server; else RUN/server.")
-    ] = None,
-    alpha: Annotated[float, typer.Option(help="How often quiet windows may raise any alarm.")] = 0.005,
-    psi: Annotated[float, typer.Option(help="The least population stability index that alarms.")] = 0.1,
-    update: Annotated[bool, typer.Option(help="Of a run: update it where something alarms.")] = False,
-    json: Json = False,
-) -> None:
-    """Say what changed between two tables, or since a run was trained, and what moved most.
-
-    Exits with 0 whether or not something alarms; where --update starts an update, as `bowerbird update` does.
-    """
-    from bowerbird.cli.drift import named_columns, run_drift_of_run, run_drift_of_tables
-    from bowerbird.monitoring import WatchOptions
-    from bowerbird.store import bundles
-
-    options, named = WatchOptions(alpha=alpha, psi=psi), named_columns(column, prediction, label, quality, slices)
-    if (Path(reference) / bundles.POINTER).exists():
-        if named:
-            raise RequestError(f"{reference} is a run, whose events have columns of their own. Name none.")
-        raise typer.Exit(run_drift_of_run(Path(reference), now, data_dir, options, update=update, as_json=json))
-    if update or data_dir is not None:
-        raise RequestError(f"{reference} is no run directory, so there is nothing to update. Give a run.")
-    if now is None:
-        raise RequestError(f"what is {reference} to be compared with? Give a second table.")
-    run_drift_of_tables(reference, now, named, options, as_json=json)
-
-
-@app.command()
-def erase(
-    user: Annotated[str, typer.Argument(metavar="USER", help="The id of the person.")],
-    run: Run,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="The data directory of its server; else RUN/server.")
-    ] = None,
-    certify: Annotated[bool, typer.Option("--certify", help="Print all of the certificate, and its key.")] = False,
-    json: Json = False,
-) -> None:
-    """Erase a person from a run and from the data directory of its server, which must not be running.
-
-    The current version is made again without them, and all that knew them are retired. Exits with 1 where the id is
-    still found, with 4 where nothing is kept of them.
-    """
-    from bowerbird.cli.erasing import run_erase
-
-    raise typer.Exit(run_erase(user, run, data_dir, certify=certify, as_json=json))
-
-
+_add(serve, update, drift, erase)
 app.command("import")(import_rows)
 app.command("select")(select_model)
 app.command("capacity")(run_capacity)
 app.command()(federate)
 app.command()(console)
-
-
-@app.command()
-def doctor(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run directory.")] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="The data directory of a server.")] = None,
-    json: Json = False,
-) -> None:
-    """Say what is wrong with this machine, a run and a data directory; 1 where something is."""
-    from bowerbird.cli.doctor import run_doctor
-
-    raise typer.Exit(run_doctor(run, data_dir, as_json=json))
-
-
-@app.command()
-def restore(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A folder that a backup job wrote.")],
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory to make.")],
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="The data directory to make.")],
-    store: Annotated[
-        str | None, typer.Option(metavar="URL", help="An empty PostgreSQL that takes the rows; else a file does.")
-    ] = None,
-) -> None:
-    """Put a backup in place, in directories that hold nothing yet."""
-    from bowerbird.cli.serving import run_restore
-
-    run_restore(backup, run, data_dir, store)
-
-
-@app.command()
-def dump(
-    run: Run,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="The data directory of its server; else RUN/server.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Back up the served version and the database, in whichever form it is, into a folder that `restore` takes."""
-    from bowerbird.cli.serving import run_dump
-
-    run_dump(run, out, data_dir, as_json=json)
-
-
-@model_app.command("list")
-def model_list(run: Run, json: Json = False) -> None:
-    """Show the versions of a run, the newest last."""
-    from bowerbird.cli.versions import run_versions
-
-    run_versions(run, as_json=json)
-
-
-@model_app.command("promote")
-def model_promote(run: Run, version: Annotated[str, typer.Argument(metavar="VERSION")], json: Json = False) -> None:
-    """Make a version the one that is served; a running server takes it within a second."""
-    from bowerbird.cli.versions import run_promote
-
-    run_promote(run, version, as_json=json)
-
-
-@model_app.command("rollback")
-def model_rollback(run: Run, json: Json = False) -> None:
-    """Go back to the version that the served one was made from."""
-    from bowerbird.cli.versions import run_rollback
-
-    run_rollback(run, as_json=json)
-
-
-DataDir = Annotated[Path, typer.Option("--data-dir", help="The data directory of a server that is not running.")]
-
-
-@key_app.command("create")
-def key_create(
-    data_dir: DataDir,
-    name: Annotated[str, typer.Option(help="Whose it is.")],
-    scope: Annotated[list[str], typer.Option(help="What it may do; repeatable.")],
-    json: Json = False,
-) -> None:
-    """Make a key and print its secret, once."""
-    from bowerbird.cli.serving import run_key_create
-
-    run_key_create(data_dir, name, scope, as_json=json)
-
-
-@key_app.command("list")
-def key_list(data_dir: DataDir, json: Json = False) -> None:
-    """Show the keys, without their secrets."""
-    from bowerbird.cli.serving import run_key_list
-
-    run_key_list(data_dir, as_json=json)
-
-
-@key_app.command("revoke")
-def key_revoke(data_dir: DataDir, key_id: Annotated[str, typer.Argument(metavar="KEY")]) -> None:
-    """End a key."""
-    from bowerbird.cli.serving import run_key_revoke
-
-    run_key_revoke(data_dir, key_id)
+_add(doctor, restore, dump)
 
 
 @app.command()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from bowerbird.cli.main import show_relied_on, show_report
 from bowerbird.cli.output import command, out, say, show_json, show_table, tell, word
+from bowerbird.cli.reports import show_relied_on, show_report
 from bowerbird.cli.steps import forget, on_everything, resumable, say_resumed, searched
 from bowerbird.core import RequestError
 from bowerbird.core.parquet import check_name

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bowerbird.cli.main import show_reports
 from bowerbird.cli.output import command, out, say, show_json, show_table, tell, word
+from bowerbird.cli.reports import show_reports
 from bowerbird.cli.rows import run_rows
 from bowerbird.cli.steps import forget, labels_told, on_everything, others_are_silent, resumable, say_resumed, searched
 from bowerbird.core import ConfigError, DataError, did_you_mean, entry_of
