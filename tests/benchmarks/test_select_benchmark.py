@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import _selecting
 import _shared
+import bowerbird as bb
 from bowerbird.core import lookup
 from bowerbird.data import Interactions
 
@@ -28,6 +30,21 @@ def test_people_left_out_leave_no_gaps(even_odd: Interactions) -> None:
     kept = _selecting._without_gaps(even_odd.rows(even_odd.user < 2))
     assert (kept.n_users, kept.n_items, len(kept)) == (2, 10, 10)
     assert set(kept.user_ids.names(kept.user)) == {0, 1}
+
+
+def test_the_regret_across_halves_is_not_flattered_by_chance(even_odd: Interactions) -> None:
+    parts = bb.split(even_odd, "leave-one-out")
+    first = np.random.default_rng(0).permutation(40) % 2 == 0  # as the benchmark cuts them
+
+    def known(values: np.ndarray) -> _selecting.Known:
+        config = lookup("popularity").config()
+        return _selecting.Known("popularity", config, 0.0, float(values.mean()), values, 1.0)
+
+    mine, better = known(np.full(40, 0.2)), known(np.full(40, 0.4))
+    lucky = known(np.where(first, 0.5, 0.1))  # the best of all, by a mean of 0.3, beside the pick alone
+    assert _selecting.regret_across(parts, [mine], mine) == 0
+    assert _selecting.regret_across(parts, [mine, better], mine) == pytest.approx(0.5)
+    assert _selecting.regret_across(parts, [mine, lucky], mine) == pytest.approx((1 - 2.0 + 0) / 2)
 
 
 def test_whoever_imports_select_beside_it_is_given_pythons() -> None:

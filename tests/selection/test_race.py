@@ -18,7 +18,9 @@ from bowerbird.data import Interactions, Split, read_rows, split_rows
 from bowerbird.recommender import DataOptions, Recipe, SplitOptions
 from bowerbird.selection import Advice, as_dict, as_html, recipe_text, select
 from bowerbird.selection import race as race_module
+from bowerbird.selection.candidates import candidates
 from bowerbird.selection.measure import Measured
+from bowerbird.selection.profile import profile
 from bowerbird.selection.worker import Answer, Attempt, Worker
 
 WORTH = {"popularity": 0.1, "itemknn": 0.3, "ease": 0.4, "mf": 0.35, "lightgcn": 0.2}
@@ -112,6 +114,32 @@ def test_parts_grow_and_the_weaker_half_stays_behind(told: Told, chosen: Chosen,
     assert shares == sorted(shares)
     assert {one.model for one in found.trials if one.share == 1.0} == {"ease", "mf", "itemknn"}
     assert {one.model for one in found.skipped if "was left behind" in one.why} == {"popularity", "lightgcn"}
+
+
+def test_what_made_one_model_better_is_lent_to_another_that_has_the_setting(
+    told: Told, parts: Split, tmp_path: Path
+) -> None:
+    space = {"mf": {"dim": [16, 128], "l2": [0.1, 0.2]}, "lightgcn": {"dim": [16, 64, 128], "hops": [1, 2]}}
+    runners, _ = candidates(profile(parts), models=list(space), space=space, settings={"mf": {"dim": 16}})
+    race = race_module.Race(
+        parts, runners, race_module.Limits(60.0), run=RunOptions(), study=tmp_path, deadline=time.monotonic() + 60
+    )
+    mf, lightgcn = runners
+    better = replace(mf.config, dim=128, l2=0.2)
+    for config, value in ((mf.config, 0.1), (better, 0.2)):
+        answer = race.worker.measure(config, 1.0, 1.0)
+        race._note(mf, config, 1.0, replace(answer.measured, value=value), answer.values)
+    assert list(race._lent(lightgcn, lightgcn.config, 1.0)) == [replace(lightgcn.config, dim=128)]
+    assert not list(race._lent(mf, better, 1.0))  # nothing is known of the other
+
+
+def test_a_step_goes_to_the_neighbours_of_a_setting_and_rates_go_first() -> None:
+    config = lookup("ials").config(dim=64, l2=0.01)
+    near = list(race_module._steps({"dim": [32, 64, 128], "l2": (0.001, 10.0)}, config))
+    assert [(one.dim, one.l2) for one in near] == [(128, 0.01), (32, 0.01), (64, 0.1), (64, 0.001)]
+    config = lookup("mf").config(dim=200, learning_rate=0.01)
+    near = list(race_module._steps({"dim": (16, 256), "learning_rate": [0.01, 0.1]}, config))
+    assert [(one.dim, one.learning_rate) for one in near] == [(200, 0.1), (256, 0.01), (100, 0.01)]
 
 
 def test_small_parts_are_left_out_where_there_is_time(told: Told, chosen: Chosen, monkeypatch: Any) -> None:

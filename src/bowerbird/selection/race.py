@@ -1,9 +1,9 @@
 """The race: every model as it is shipped first, on a small part of the data; the better half goes on to a larger part.
 
-Of the time for each part, what the first tries leave goes to better settings of the leading models, which Optuna's
-tree-structured Parzen estimator proposes from what was measured on that part. A try that would not fit into the time
-or the memory that is left is not begun, and the estimate that said so is kept. Everything measured is kept in Optuna's
-journal, so that a second race goes on where the first one ended.
+Of the time for each part, what the first tries leave goes to better settings of the leading models: what made another
+model better, a step from the best so far, then what Optuna's tree-structured Parzen estimator proposes. A try that
+would not fit into the time or the memory that is left is not begun, and the estimate that said so is kept. Everything
+measured is kept in Optuna's journal, so that a second race goes on where the first one ended.
 
 Paper:  successive halving as in Jamieson and Talwalkar, AISTATS 2016, arXiv:1502.07943, over models rather than
         configurations; the sampler is that of Bergstra et al., NeurIPS 2011.

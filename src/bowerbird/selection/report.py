@@ -241,8 +241,9 @@ def _skipped(one: Advice) -> str:
 def _method(one: Advice, name: str) -> str:
     said = [
         "Every model was tried as it is shipped before any of its settings was tuned, on the smallest part of the data "
-        "first; the better half went on to a larger part. Settings are proposals of Optuna's tree-structured Parzen "
-        "estimator. Each try ran in a process of its own under a time and a memory limit.",
+        "first; the better half went on to a larger part. Settings are those that made another model better, a step in "
+        "one setting, or proposals of Optuna's tree-structured Parzen estimator. Each try ran in a process of its own "
+        "under a time and a memory limit.",
         f"{name} is over all items but those of the history; intervals are bootstraps over {one.who}, differences "
         "paired bootstraps over the same ones." if one.profile.task != RANKING else
         f"{name} is that of the first label; intervals and paired differences are bootstraps over {one.who}.",
