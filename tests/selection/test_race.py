@@ -133,13 +133,15 @@ def test_what_made_one_model_better_is_lent_to_another_that_has_the_setting(
     assert not list(race._lent(mf, better, 1.0))  # nothing is known of the other
 
 
-def test_a_step_goes_to_the_neighbours_of_a_setting_and_rates_go_first() -> None:
+def test_a_step_goes_to_the_neighbours_of_a_setting_and_rates_stand_apart() -> None:
     config = lookup("ials").config(dim=64, l2=0.01)
-    near = list(race_module._steps({"dim": [32, 64, 128], "l2": (0.001, 10.0)}, config))
-    assert [(one.dim, one.l2) for one in near] == [(128, 0.01), (32, 0.01), (64, 0.1), (64, 0.001)]
+    rate, others = race_module._steps({"dim": [32, 64, 128], "l2": (0.001, 10.0)}, config)
+    assert not rate
+    assert [(one.dim, one.l2) for one in others] == [(128, 0.01), (32, 0.01), (64, 0.1), (64, 0.001)]
     config = lookup("mf").config(dim=200, learning_rate=0.01)
-    near = list(race_module._steps({"dim": (16, 256), "learning_rate": [0.01, 0.1]}, config))
-    assert [(one.dim, one.learning_rate) for one in near] == [(200, 0.1), (256, 0.01), (100, 0.01)]
+    rate, others = race_module._steps({"dim": (16, 256), "learning_rate": [0.01, 0.1]}, config)
+    assert [one.learning_rate for one in rate] == [0.1]
+    assert [one.dim for one in others] == [256, 100]
 
 
 def test_small_parts_are_left_out_where_there_is_time(told: Told, chosen: Chosen, monkeypatch: Any) -> None:

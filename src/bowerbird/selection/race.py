@@ -9,30 +9,26 @@ Paper:  successive halving as in Jamieson and Talwalkar, AISTATS 2016, arXiv:150
         configurations; the sampler is that of Bergstra et al., NeurIPS 2011.
 """
 
-import hashlib
-import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bowerbird.core import MissingExtraError, ModelConfig, RunOptions, derive, free_memory
+from bowerbird.core import ModelConfig, RunOptions, free_memory
 from bowerbird.core.registry import Span
 from bowerbird.data import RowSplit, Split
 from bowerbird.selection.candidates import Candidate, Cost, Sizes, Skipped, estimate, scaled, sizes_of, speed
+from bowerbird.selection.journal import Kept, inside, need_optuna, rounded
 from bowerbird.selection.judging import Judge
 from bowerbird.selection.measure import Measured
 from bowerbird.selection.sampling import thinned
 from bowerbird.selection.worker import Attempt, Executor, Spread, Worker
 
-STEP, STEPS, LEAST = 4, 3, 10_000  # how much larger the next part is, parts at most, events of the smallest
+STEP, STEPS, LEAST = 4, 3, 4_000  # how much larger the next part is, parts at most, events of the smallest
 PARTS = {1: (1.0,), 2: (0.5, 1.0), 3: (0.3, 0.6, 1.0)}  # share of the time after which each part is over
 LEADING = 3  # models whose settings are tuned on a part
 TRIES = 30  # of one model on one part, at most
@@ -118,7 +114,7 @@ class Race:
         self.speed = speed()
         self.shares = shares_of(len(split.train))
         self.sizes = {share: sizes_of(thinned(split, share, seed=run.seed)) for share in self.shares}
-        self.kept = _Kept(study, self.run.seed)
+        self.kept = Kept(study, self.run.seed)
         self.trials: list[Trial] = []
         self.skipped: list[Skipped] = []
         self.failed: set[str] = set()
@@ -155,7 +151,7 @@ class Race:
     def _first(self, alive: Sequence[Candidate], share: float, end: float) -> None:
         """Try each model once, as it did best before or as it is shipped: the cheap ones together, then the best."""
         lower = self.shares.index(share) - 1
-        before = {one.name: self.best(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
+        before = {one.name: self._carried(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
         seconds = {one.name: self.expected(one, one.config, share).seconds for one in alive}
         cheap, taken = set[str](), 0.0
         for name in sorted(seconds, key=lambda one: seconds[one]):
@@ -176,9 +172,18 @@ class Race:
         for one in sorted(alive, key=rank):
             waiting -= 1
             found = before.get(one.name)
-            self._try(one, configs[one.name], share, end, waiting=waiting)
+            # whoever waits behind one that is promising is less so, and nothing is kept for them
+            self._try(one, configs[one.name], share, end, waiting=waiting if found is None else 0)
             if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
                 self._try(one, one.config, share, end)
+
+    def _carried(self, model: str, share: float) -> Trial | None:
+        """Return what goes on from a part: the best try of a model, or the shipped one unless that is surely worse."""
+        best = self.best(model, share)
+        shipped = next((one for one in self.of(model, share) if one.shipped and self.holds(one)), None)
+        if best is None or shipped is None or self.judge.difference(best.values, shipped.values).verdict == "better":
+            return best
+        return shipped
 
     def _ahead(self, worker: Spread, tries: Sequence[tuple[Candidate, ModelConfig]], share: float, end: float) -> None:
         """Let whoever measures several at once begin with those that will be asked for."""
@@ -214,7 +219,7 @@ class Race:
             if not open_:
                 return
             one = min(open_, key=lambda each: self._spent(each.name, share))
-            config = self._proposed(one, share)
+            config = self._proposed(one, share, end)
             if config is None or self._try(one, config, share, end) is None:
                 tired.add(one.name)
 
@@ -222,17 +227,20 @@ class Race:
         """Return the seconds that tries of a model on a part took, none of them for nothing."""
         return sum(max(trial.measured.seconds, 0.1) for trial in self.of(model, share))
 
-    def _proposed(self, one: Candidate, share: float) -> ModelConfig | None:
-        """Return settings that were not measured yet; None where the space has no more.
+    def _proposed(self, one: Candidate, share: float, end: float) -> ModelConfig | None:
+        """Return settings that were not measured yet and break no limit; None where there are no more.
 
-        First what made other models better, then a step from what was best so far, then what the sampler proposes.
+        First what made other models better, then a step from what was best so far, in the learning rate before others
+        and where it is cheap, then what the sampler proposes.
         """
         best = self.best(one.name, share)
         assert best is not None
         known = {repr(trial.config) for trial in self.of(one.name, share)}
-        near = chain(self._lent(one, best.config, share), _steps(one.space, best.config))
+        rate, steps = _steps(one.space, best.config)
+        steps.sort(key=lambda config: self.expected(one, config, share).seconds)
+        near = chain(self._lent(one, best.config, share), rate, steps)
         for config in chain(near, self.kept.proposals(one, share, DRAWS)):
-            if repr(config) not in known:
+            if repr(config) not in known and not self._would_break(one, config, share, end):
                 return config
         return None
 
@@ -243,7 +251,7 @@ class Race:
             if other is not one and best is not None:
                 changed = {name: value for name in one.space if name in other.space
                            and (value := getattr(best.config, name)) != getattr(other.config, name)
-                           and _inside(one.space[name], value)}  # fmt: skip
+                           and inside(one.space[name], value)}  # fmt: skip
                 yield replace(config, **changed)
 
     def _better_half(self, alive: Sequence[Candidate], share: float) -> list[Candidate]:
@@ -365,11 +373,12 @@ def shares_of(events: int) -> list[float]:
     return [float(one) for one in reversed(found)]
 
 
-def _steps(space: Mapping[str, Span], config: ModelConfig) -> Iterator[ModelConfig]:
-    """Yield the configurations a step up and a step down from one, in a setting each; the learning rate goes first."""
-    for name in sorted(space, key=lambda each: each != "learning_rate"):
-        span, value = space[name], getattr(config, name)
-        if not _inside(span, value):
+def _steps(space: Mapping[str, Span], config: ModelConfig) -> tuple[list[ModelConfig], list[ModelConfig]]:
+    """Return the configurations a step up and a step down in the learning rate, and those in one other setting each."""
+    rate, others = list[ModelConfig](), list[ModelConfig]()
+    for name, span in space.items():
+        value = getattr(config, name)
+        if not inside(span, value):
             continue
         if isinstance(span, list):
             place = span.index(value)
@@ -377,8 +386,10 @@ def _steps(space: Mapping[str, Span], config: ModelConfig) -> Iterator[ModelConf
         else:
             low, high = span
             step = (high / low) ** STRIDE
-            near = [type(low)(_rounded(min(max(other, low), high))) for other in (value * step, value / step)]
-        yield from (replace(config, **{name: other}) for other in near)
+            near = [type(low)(rounded(min(max(other, low), high))) for other in (value * step, value / step)]
+        found = rate if name == "learning_rate" else others
+        found += [replace(config, **{name: other}) for other in near]
+    return rate, others
 
 
 def said(one: Candidate, config: ModelConfig) -> str:
@@ -386,110 +397,3 @@ def said(one: Candidate, config: ModelConfig) -> str:
     before, now = asdict(one.entry.config()), asdict(config)
     return ", ".join(f"{name} = {now[name]:.4g}" if isinstance(now[name], float) else f"{name} = {now[name]}"
                      for name in now if now[name] != before[name])  # fmt: skip
-
-
-def need_optuna() -> None:
-    """Raise `MissingExtraError` where Optuna is not installed."""
-    if find_spec("optuna") is None:
-        raise MissingExtraError('the advisor needs optuna. Install it with: pip install "bowerbird[select]"')
-
-
-class _Kept:
-    """Tries in Optuna's journal: a study for each model and part; the values of users lie beside it."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.folder, self.seed, self.optuna = folder, seed, optuna
-        (folder / "values").mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():  # Optuna says of some of its doors that they may still change
-            warnings.simplefilter("ignore")
-            self.storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-        self.studies: dict[tuple[str, float], Any] = {}
-        self.known: dict[str, Mapping[str, Any]] = {}
-
-    def study(self, one: Candidate, share: float) -> Any:
-        """Return the study of a model on a part, with what was kept of it."""
-        key = one.name, share
-        if key not in self.studies:
-            sampler = self.optuna.samplers.TPESampler(
-                seed=derive(self.seed, "tries", one.name, str(share)) % 2**32, n_startup_trials=5
-            )
-            name = f"{one.name} {share:g} {_digest(one.space)}"
-            self.studies[key] = study = self.optuna.create_study(
-                storage=self.storage, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
-            )
-            for trial in study.get_trials(deepcopy=False):
-                if "key" in trial.user_attrs:
-                    self.known[trial.user_attrs["key"]] = trial.user_attrs
-        return self.studies[key]
-
-    def key(self, one: Candidate, config: ModelConfig, share: float) -> str:
-        """Return a name for a try, by all that decides it beside the data."""
-        text = json.dumps([one.name, share, asdict(config)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def recall(self, one: Candidate, config: ModelConfig, share: float) -> tuple[Measured, np.ndarray] | None:
-        """Return what an earlier race measured."""
-        self.study(one, share)
-        key = self.key(one, config, share)
-        path = self.folder / "values" / f"{key}.npy"
-        if key not in self.known or not path.exists():
-            return None
-        told = self.known[key]["measured"]
-        found = Measured(**told | {"packages": tuple(told["packages"])})
-        return None if found.cut else (found, np.load(path))  # a longer race may have more time for it
-
-    def add(self, one: Candidate, config: ModelConfig, share: float, measured: Measured, values: np.ndarray) -> None:
-        """Keep a try, so that proposals know of it."""
-        key, study = self.key(one, config, share), self.study(one, share)
-        np.save(self.folder / "values" / f"{key}.npy", values)
-        told = {"key": key, "measured": asdict(measured)}
-        spans = {
-            name: self._distribution(span) for name, span in one.space.items() if _inside(span, getattr(config, name))
-        }
-        study.add_trial(
-            self.optuna.trial.create_trial(
-                params={name: getattr(config, name) for name in spans},
-                distributions=spans,
-                value=measured.value,
-                user_attrs=told,
-            )
-        )
-        self.known[key] = told
-
-    def proposals(self, one: Candidate, share: float, most: int) -> Iterator[ModelConfig]:
-        """Yield configurations that the sampler proposes, `most` of them."""
-        study, spans = self.study(one, share), {name: self._distribution(span) for name, span in one.space.items()}
-        for _ in range(most):
-            trial = study.ask(spans)
-            study.tell(trial, state=self.optuna.trial.TrialState.FAIL)  # it is added once it was measured
-            yield replace(one.config, **{name: _rounded(value) for name, value in trial.params.items()})
-
-    def _distribution(self, span: Span) -> Any:
-        distributions = self.optuna.distributions
-        if isinstance(span, list):
-            return distributions.CategoricalDistribution(span)
-        low, high = span
-        if isinstance(low, int) and isinstance(high, int):
-            return distributions.IntDistribution(low, high, log=True)
-        return distributions.FloatDistribution(float(low), float(high), log=True)
-
-
-def _digest(space: Mapping[str, Span]) -> str:
-    """Return a name for a space: Optuna keeps one kind of values for each setting of a study."""
-    return hashlib.sha256(json.dumps(space, sort_keys=True).encode()).hexdigest()[:6]
-
-
-def _inside(span: Span, value: Any) -> bool:
-    if isinstance(span, list):
-        return value in span
-    return value is not None and bool(span[0] <= value <= span[1])
-
-
-def _rounded(value: Any) -> Any:
-    """Return a number with the digits that matter: more would only look exact."""
-    return float(f"{value:.3g}") if isinstance(value, float) else value
