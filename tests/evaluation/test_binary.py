@@ -17,6 +17,7 @@ from bowerbird.core import ConfigError, DataError, ScoreError, numpy_stream
 from bowerbird.evaluation.binary import (
     RESAMPLED,
     auc,
+    auc_pulls,
     average_precision,
     calibration,
     expected_calibration_error,
@@ -394,3 +395,29 @@ def test_options_that_cannot_be_are_answered_with_ones_that_can() -> None:
         intervals(label, HALF, HALF, None, ["log_loss"], rng)
     with pytest.raises(ConfigError, match="metric is 'gauc'; it needs the users as clusters"):
         paired_difference(label, HALF, HALF, None, "gauc", rng)
+
+
+def test_pulls_are_how_fast_the_auc_changes_with_weights() -> None:
+    rng = np.random.default_rng(0)
+    label, score = rng.integers(0, 2, 60).astype(float), rng.integers(0, 9, 60) / 9  # with ties
+    user = rng.integers(0, 12, 60)
+    value, pulls = auc_pulls(label, score, user)
+    assert value == pytest.approx(auc(label, score))
+    for one in range(12):
+        weight = 1.0 + 1e-6 * (user == one)
+        assert pulls[one] == pytest.approx((auc(label, score, weight) - value) / 1e-6, abs=1e-6)
+    assert auc_pulls(label, score)[1].sum() == pytest.approx(0)
+    assert np.isnan(auc_pulls(np.ones(3), score[:3])[0])
+
+
+def test_pulls_sum_to_the_interval_of_a_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    label, user = rng.integers(0, 2, 4_000).astype(float), rng.integers(0, 400, 4_000)
+    taste = rng.normal(size=400)[user]
+    one, other = (label * lift + taste + rng.normal(size=4_000) for lift in (0.8, 0.6))
+    (a, its), (b, others) = (auc_pulls(label, score, user) for score in (one, other))
+    low, high = intervals(label, one, one, user, ["auc"], rng)["auc"]
+    assert 2 * 1.96 * np.linalg.norm(its) == pytest.approx(high - low, rel=0.1)
+    paired = paired_difference(label, one, other, user, "auc", rng)
+    assert a - b == pytest.approx(paired.mean)
+    assert 2 * 1.96 * np.linalg.norm(its - others) == pytest.approx(paired.high - paired.low, rel=0.1)

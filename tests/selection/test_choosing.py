@@ -81,8 +81,8 @@ def test_the_estimate_of_ease_by_hand() -> None:
 
 def test_parts_of_a_race() -> None:
     assert shares_of(9_000) == [1.0]
-    assert shares_of(50_000) == [0.25, 1.0]
-    assert shares_of(5_000_000) == [1 / 16, 0.25, 1.0]
+    assert shares_of(400_000) == [0.25, 1.0]
+    assert shares_of(500_000) == [1 / 16, 0.25, 1.0]
 
 
 # ── how sure ──────────────────────────────────────────────────────────────────────────────────────────────────────

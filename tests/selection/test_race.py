@@ -48,7 +48,9 @@ class Quick:
 
     def __exit__(self, *error: object) -> None: ...
 
-    def measure(self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None) -> Answer:
+    def measure(
+        self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None, last_s: float = 0.0
+    ) -> Answer:
         name = entry_of(config).name
         self.told.append((name, share, limit_s))
         if len(self.told) > self.interrupt_after:
@@ -70,7 +72,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     for name, value in (("told", asked), ("failing", ()), ("interrupt_after", 10**6)):
         monkeypatch.setattr(Quick, name, value)
     monkeypatch.setattr(race_module, "Worker", Quick)
-    monkeypatch.setattr(race_module, "LEAST", 20)
+    monkeypatch.setattr(race_module, "LEAST", {1: 20, 2: 20})
     monkeypatch.setattr(race_module, "TRIES", 4)
     monkeypatch.setattr(race_module, "LEISURE", 0.0)  # so that no part is left out
     return asked

@@ -18,7 +18,7 @@ from bowerbird.selection.candidates import Candidate, Skipped, candidates
 from bowerbird.selection.front import Place, front, pick
 from bowerbird.selection.measure import lines_of, megabytes_of
 from bowerbird.selection.profile import Profile, profile
-from bowerbird.selection.race import Limits, Race, Shown, Trial, said
+from bowerbird.selection.race import NEAR, Limits, Race, Shown, Trial, said
 from bowerbird.selection.worker import Executor
 
 REPORT_S, REPORT_SHARE = 2.0, 0.03  # of the budget, kept for what comes after the race
@@ -155,14 +155,15 @@ def _advised(
 
 
 def _share(race: Race) -> float:
-    """Return the largest part of the data on which the leader of the part before was measured, and another model."""
+    """Return the largest part of the data on which a model was measured that was about the best on the part before."""
     there = [share for share in race.shares if any(trial.share == share for trial in race.trials)]
     for share, lower in zip(reversed(there), [*reversed(there[:-1]), None], strict=False):
         if lower is None:
             return share
         names = {trial.model for trial in race.trials if trial.share == lower}
-        leader = max(names, key=lambda name: race.top(name, lower))
-        if any(trial.model == leader and trial.share == share for trial in race.trials):
+        most = max(race.top(name, lower) for name in names)
+        leading = {name for name in names if race.top(name, lower) >= (1 - NEAR) * most}
+        if any(trial.model in leading and trial.share == share for trial in race.trials):
             return share
     return race.shares[-1]
 

@@ -6,7 +6,7 @@ Shapes: A users asked, N validation rows.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,13 +27,14 @@ class Judge:
     label: np.ndarray | None = None  # (N,) of rows
     user: np.ndarray | None = None  # (N,) whose rows they are, where that is known
     seed: int = 0
+    _sorted: dict[int, tuple[np.ndarray, tuple[float, np.ndarray]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, split: Split | RowSplit, *, seed: int = 0) -> "Judge":
         """Return the judge of a split's validation part."""
         if isinstance(split, Split):
             return cls(seed=seed)
-        return cls(split.valid.labels[:, 0], split.valid.user, seed)
+        return cls(split.valid.labels[:, 0], split.valid.user, seed=seed)
 
     @property
     def metric(self) -> str:
@@ -54,25 +55,29 @@ class Judge:
 
     def interval(self, values: np.ndarray) -> tuple[float, float]:
         """Return the 95 % interval of a try's value."""
-        rng = numpy_stream(self.seed, "bootstrap")
         if self.label is None:
-            return interval(values, rng)
-        label, one, user = self._there(values)
-        return binary.intervals(label, one, one, user, [ROW_METRIC], rng)[ROW_METRIC]
+            return interval(values, numpy_stream(self.seed, "bootstrap"))
+        value, pulls = self._pulls(values)
+        error = float(np.sqrt(pulls @ pulls))
+        return value - WIDTH / 2 * error, value + WIDTH / 2 * error
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> Difference:
         """Return the paired test of a − b."""
-        rng = numpy_stream(self.seed, "compare")
         if self.label is None:
-            return paired(METRIC, a, b, rng, draws=2_000)
-        label, one, user = self._there(a)
-        found = binary.paired_difference(label, one, self._there(b)[1], user, ROW_METRIC, rng, resamples=500)
-        return Difference(ROW_METRIC, found.mean, found.low, found.high, found.p)
+            return paired(METRIC, a, b, numpy_stream(self.seed, "compare"), draws=2_000)
+        (one, its), (other, others) = self._pulls(a), self._pulls(b)
+        mean, error = one - other, float(np.linalg.norm(its - others))
+        p = math.erfc(abs(mean) / error / math.sqrt(2)) if error else float(mean == 0)
+        return Difference(ROW_METRIC, mean, mean - WIDTH / 2 * error, mean + WIDTH / 2 * error, p)
 
-    def _there(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        assert self.label is not None
-        there = ~np.isnan(self.label)
-        return self.label[there], values[there], None if self.user is None else self.user[there]
+    def _pulls(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the AUC of probabilities (N,) and how it hangs on each user or row; sorted once for each try."""
+        if id(values) not in self._sorted:
+            assert self.label is not None
+            there = ~np.isnan(self.label)
+            found = binary.auc_pulls(self.label[there], values[there], None if self.user is None else self.user[there])
+            self._sorted[id(values)] = values, found
+        return self._sorted[id(values)][1]
 
 
 def needed(one: Difference, n: int) -> int | None:

@@ -7,7 +7,7 @@ import ast
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
@@ -165,7 +165,7 @@ def lines_of(entry: Entry) -> int:
 
 def packages_of(config: ModelConfig) -> tuple[str, ...]:
     """Return the packages beside those that bowerbird always needs which a model's code can reach and did load here."""
-    owners = packages_distributions()
+    owners = _owners()
     reached = _reached(type(config).__module__) | _reached(_module(config))
     names = {owners[top][0] for top in reached if top in owners and top in sys.modules}
     return tuple(sorted(names - _always()))
@@ -191,6 +191,11 @@ def _always() -> frozenset[str]:
         one.split(";")[0].split(">")[0].split("[")[0].split("=")[0].strip() for one in required if "extra" not in one
     }
     return frozenset(names | {"bowerbird"})
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    return packages_distributions()  # it reads the list of files of every package: a second
 
 
 @cache

@@ -28,7 +28,7 @@ from bowerbird.selection.measure import Measured
 from bowerbird.selection.sampling import thinned
 from bowerbird.selection.worker import Attempt, Executor, Spread, Worker
 
-STEP, STEPS, LEAST = 4, 3, 4_000  # how much larger the next part is, parts at most, events of the smallest
+STEP, LEAST = 4, {1: 4_000, 2: 30_000}  # how much larger the next part is; the events that a smaller one has at least
 PARTS = {1: (1.0,), 2: (0.5, 1.0), 3: (0.3, 0.6, 1.0)}  # share of the time after which each part is over
 LEADING = 3  # models whose settings are tuned on a part
 TRIES = 30  # of one model on one part, at most
@@ -37,6 +37,7 @@ INSTANT_S = 0.1  # below which times are not compared
 LEAST_S = 0.5  # left, below which nothing is begun
 LEISURE = 0.25  # of the time for the first part, that its tries may take by their estimates
 FIRST = 0.3  # of the time for a part, that the cheapest models may take together before the best is tried
+NEAR = 0.01  # share of the best value, by which others are about as good
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
 MEMORY = 0.9  # of what is free, that a try may take
 STRIDE = 0.25  # of a span, on a logarithmic scale, that a step goes
@@ -118,6 +119,7 @@ class Race:
         self.trials: list[Trial] = []
         self.skipped: list[Skipped] = []
         self.failed: set[str] = set()
+        self.besides: list[float] = []  # seconds of tries beside training
         self.resumed = 0
         self.interrupted = False
         self._free_mb = (free_memory() or 0) / 1e6 or None
@@ -149,7 +151,10 @@ class Race:
         return self.shares
 
     def _first(self, alive: Sequence[Candidate], share: float, end: float) -> None:
-        """Try each model once, as it did best before or as it is shipped: the cheap ones together, then the best."""
+        """Try each model once, as it did best before or as it is shipped: the cheap ones together, then the best.
+
+        Of those that are about as good as the best, the cheap ones go first: they leave time for settings.
+        """
         lower = self.shares.index(share) - 1
         before = {one.name: self._carried(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
         seconds = {one.name: self.expected(one, one.config, share).seconds for one in alive}
@@ -159,11 +164,16 @@ class Race:
             if taken <= FIRST * (end - time.monotonic()):
                 cheap.add(name)
 
+        most = max((found.value for found in before.values() if found), default=math.nan)
+
         def rank(one: Candidate) -> tuple[int, float]:
             found = before.get(one.name)
             if one.name in cheap:
                 return 0, seconds[one.name]
-            return (2, seconds[one.name]) if found is None else (1, -found.value)
+            if found is None:
+                return 3, seconds[one.name]
+            near = found.value >= (1 - NEAR) * most
+            return (1, seconds[one.name]) if near else (2, -found.value)
 
         waiting = len(alive)
         configs = {one.name: found.config if (found := before.get(one.name)) else one.config for one in alive}
@@ -288,19 +298,21 @@ class Race:
         )
         self._say(one, config, share)
         most = None if self._free_mb is None else MEMORY * self._free_mb
-        answer = self.worker.measure(config, share, limit, most_mb=most)
+        answer = self.worker.measure(config, share, limit, most_mb=most, last_s=self.deadline - time.monotonic())
         if answer.measured is None or answer.values is None:
             self.skipped.append(Skipped(one.name, f"on {share:.0%} of the events: {answer.error}"))
             self.failed.add(one.name)
             return None
         self.kept.add(one, config, share, answer.measured, answer.values)
+        self.besides.append(max(answer.seconds - answer.measured.seconds, 0.0))
         return self._note(one, config, share, answer.measured, answer.values)
 
     def _would_break(self, one: Candidate, config: ModelConfig, share: float, end: float) -> str:
         """Return which limit a try, or the model on all data, would break by its estimate; "" for none."""
         here, whole = (self.expected(one, config, part) for part in (share, 1.0))
         left = end - time.monotonic()
-        if max(here.seconds if self.trials else 0.0, LEAST_S) > left:  # the first is the cheapest, and tells the pace
+        beside = float(np.median(self.besides)) if self.besides else 0.0
+        if max(here.seconds + beside if self.trials else 0.0, LEAST_S) > left:  # the first is cheap, and tells the pace
             return (
                 f"on {share:.0%} of the events an estimated {here.seconds:,.0f} s to train, and {max(left, 0):,.0f} s "
                 "are left for that part"
@@ -369,8 +381,8 @@ class Race:
 
 def shares_of(events: int) -> list[float]:
     """Return the parts of a race over so many events, the smallest first: 1/16, 1/4 and all of large data."""
-    found = [STEP**-place for place in range(STEPS) if place == 0 or events * STEP**-place >= LEAST]
-    return [float(one) for one in reversed(found)]
+    smaller = [STEP**-place for place, least in LEAST.items() if events * STEP**-place >= least]
+    return [*reversed(smaller), 1.0]
 
 
 def _steps(space: Mapping[str, Span], config: ModelConfig) -> tuple[list[ModelConfig], list[ModelConfig]]:

@@ -246,7 +246,7 @@ def _method(one: Advice, name: str) -> str:
         "under a time and a memory limit.",
         f"{name} is over all items but those of the history; intervals are bootstraps over {one.who}, differences "
         "paired bootstraps over the same ones." if one.profile.task != RANKING else
-        f"{name} is that of the first label; intervals and paired differences are bootstraps over {one.who}.",
+        f"{name} is that of the first label; intervals and paired differences are DeLong's, over {one.who}.",
         "Only the validation part was asked. The test part was not looked at.",
     ]  # fmt: skip
     return f'{_paragraphs(said)}<p class="quiet">{escape(one.profile.protocol)}</p>'

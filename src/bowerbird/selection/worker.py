@@ -68,11 +68,14 @@ class Worker:
 
     def __init__(self, split: Split | RowSplit, run: RunOptions, *, seed: int = 0) -> None:
         self.split, self.run, self.seed = split, run, seed
+        self.start_s = 0.0  # that the last start took: ending a process costs as much
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
+        self._began = 0.0
 
     def begin(self) -> None:
         """Start the process, which takes seconds, and do not wait for it."""
+        self._began = time.monotonic()
         path = os.pathsep.join(one for one in sys.path if one)
         self._process = subprocess.Popen(
             [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -92,23 +95,25 @@ class Worker:
         if not self._process.stdout.read(len(READY)):
             self.end()
             raise ConfigError("a process for tries ended before it was ready. Is there memory left?")
-        self._ready = True
+        self._ready, self.start_s = True, time.monotonic() - self._began
 
-    def measure(self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None) -> Answer:
+    def measure(
+        self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None, last_s: float = 0.0
+    ) -> Answer:
         """Return what a configuration is worth on a share of the train part, within `limit_s` seconds in all.
 
         A training that takes too long is ended in time to measure its best epoch; a process that takes longer even so,
-        or more memory than `most_mb`, is ended.
+        or more memory than `most_mb`, is ended: a little later, `last_s` at most, if another could not start before.
         """
         self.start()
-        started = time.monotonic()
-        self._send((config, share, max(limit_s, 0.1)))
+        started, hard_s = time.monotonic(), max(limit_s, min(limit_s + self.start_s, last_s))
+        self._send((config, share, max(min(limit_s, hard_s - min(MEASURE_S, hard_s / 3)), 0.1)))
         process = self._process
         assert process is not None
         assert process.stdout is not None
         while not select.select([process.stdout], [], [], LOOK_S)[0]:
             spent = time.monotonic() - started
-            if spent > limit_s:
+            if spent > hard_s:
                 self.end()
                 return Answer(None, None, f"was ended after {spent:.1f} s, its limit", spent)
             held = _megabytes(process.pid)
@@ -168,7 +173,9 @@ class Spread(Worker):
             late = Answer(None, None, f"had no result after {limit_s:.1f} s, the limit of all", limit_s)
             self._found[_named(attempt.config, attempt.share)] = answer or late
 
-    def measure(self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None) -> Answer:
+    def measure(
+        self, config: ModelConfig, share: float, limit_s: float, *, most_mb: float | None = None, last_s: float = 0.0
+    ) -> Answer:
         """Return what a configuration is worth on a share of the train part."""
         name = _named(config, share)
         if name not in self._found:
@@ -213,25 +220,25 @@ def main() -> None:
         out.flush()
         parts: dict[float, Split | RowSplit] = {}
         while True:
-            config, share, limit_s = pickle.load(source)
+            config, share, training_s = pickle.load(source)
             if share not in parts:
                 parts[share] = thinned(split, share, seed=seed)
-            pickle.dump(_answer(parts[share], config, run, limit_s), out, protocol=pickle.HIGHEST_PROTOCOL)
+            pickle.dump(_answer(parts[share], config, run, training_s), out, protocol=pickle.HIGHEST_PROTOCOL)
             out.flush()
 
 
-def _answer(split: Split | RowSplit, config: ModelConfig, run: RunOptions, limit_s: float) -> Mapping[str, Any]:
+def _answer(split: Split | RowSplit, config: ModelConfig, run: RunOptions, training_s: float) -> Mapping[str, Any]:
     from bowerbird.selection.measure import measured
 
     def stop_the_clock() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
-    signal.setitimer(signal.ITIMER_REAL, limit_s - min(MEASURE_S, limit_s / 3))
+    signal.setitimer(signal.ITIMER_REAL, training_s)
     try:
         found, values = measured(split, config, run, on_trained=stop_the_clock)
         return {"measured": found, "values": values}
     except KeyboardInterrupt:
-        return {"measured": None, "values": None, "error": f"had no result after {limit_s:.1f} s, its limit"}
+        return {"measured": None, "values": None, "error": f"had no result after {training_s:.1f} s, its limit"}
     except (BowerbirdError, MemoryError, RuntimeError) as error:  # torch raises RuntimeError where memory is short
         return {"measured": None, "values": None, "error": f"{type(error).__name__}: {error}"[:500]}
     finally:
