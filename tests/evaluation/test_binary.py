@@ -414,7 +414,7 @@ def test_pulls_sum_to_the_interval_of_a_bootstrap() -> None:
     rng = np.random.default_rng(1)
     label, user = rng.integers(0, 2, 4_000).astype(float), rng.integers(0, 400, 4_000)
     taste = rng.normal(size=400)[user]
-    one, other = (label * lift + taste + rng.normal(size=4_000) for lift in (0.8, 0.6))
+    one, other = (norm.cdf(label * lift + taste + rng.normal(size=4_000)) for lift in (0.8, 0.6))
     (a, its), (b, others) = (auc_pulls(label, score, user) for score in (one, other))
     low, high = intervals(label, one, one, user, ["auc"], rng)["auc"]
     assert 2 * 1.96 * np.linalg.norm(its) == pytest.approx(high - low, rel=0.1)

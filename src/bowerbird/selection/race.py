@@ -35,8 +35,9 @@ TRIES = 30  # of one model on one part, at most
 SLACK, SHORTEST_S = 3.0, 3.0  # a try may take so many times its estimate, and never less than that
 INSTANT_S = 0.1  # below which times are not compared
 LEAST_S = 0.5  # left, below which nothing is begun
-LEISURE = 0.25  # of the time for the first part, that its tries may take by their estimates
+MOST, LEISURE = 0.75, 0.3  # of the models, the cheaper ones; of the time for the first part, that these may take there
 FIRST = 0.3  # of the time for a part, that the cheapest models may take together before the best is tried
+UNKNOWN = 3  # the last of those who are tried
 NEAR = 0.01  # share of the best value, by which others are about as good
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
 MEMORY = 0.9  # of what is free, that a try may take
@@ -143,10 +144,11 @@ class Race:
     # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _worth_it(self) -> list[float]:
-        """Return the parts of this race: small ones are left out where larger ones take no longer than is there."""
+        """Return the parts of this race: small ones are left out where most models have time for larger ones."""
         for first in reversed(range(1, len(self.shares))):
-            time_there = (self.deadline - self.began) * PARTS[len(self.shares) - first][0] * LEISURE
-            if sum(self.expected(one, one.config, self.shares[first]).seconds for one in self.runners) <= time_there:
+            time_there = (self.deadline - self.began) * PARTS[len(self.shares) - first][0]
+            seconds = sorted(self.expected(one, one.config, self.shares[first]).seconds for one in self.runners)
+            if sum(seconds[: math.ceil(MOST * len(seconds))]) <= LEISURE * time_there:
                 return self.shares[first:]
         return self.shares
 
@@ -171,7 +173,7 @@ class Race:
             if one.name in cheap:
                 return 0, seconds[one.name]
             if found is None:
-                return 3, seconds[one.name]
+                return UNKNOWN, seconds[one.name]
             near = found.value >= (1 - NEAR) * most
             return (1, seconds[one.name]) if near else (2, -found.value)
 
@@ -182,8 +184,10 @@ class Race:
         for one in sorted(alive, key=rank):
             waiting -= 1
             found = before.get(one.name)
-            # whoever waits behind one that is promising is less so, and nothing is kept for them
-            self._try(one, configs[one.name], share, end, waiting=waiting if found is None else 0)
+            # whoever waits behind one that is promising is less so, and nothing is kept for them; but half of the time
+            # that a dear one finds, which nobody knows yet, is kept for settings of the others
+            until = time.monotonic() + (end - time.monotonic()) / 2 if rank(one)[0] == UNKNOWN else end
+            self._try(one, configs[one.name], share, until, waiting=waiting if found is None else 0)
             if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
                 self._try(one, one.config, share, end)
 
@@ -218,8 +222,11 @@ class Race:
         return self.expected(one, one.config, share).seconds < LITTLE * left
 
     def _tune(self, alive: Sequence[Candidate], share: float, end: float) -> None:
-        """Try settings of the leading models, of each for as long, until the part's time is over."""
-        tired: set[str] = set()
+        """Try settings of the leading models, of each for as long, until the part's time is over.
+
+        Whoever became better by it goes on at once.
+        """
+        tired, keen = set[str](), ""
         while True:
             leading = sorted(
                 (one for one in alive if self.best(one.name, share)), key=lambda one: -self.top(one.name, share)
@@ -228,10 +235,11 @@ class Race:
             open_ = [one for one in open_ if len(self.of(one.name, share)) < TRIES]
             if not open_:
                 return
-            one = min(open_, key=lambda each: self._spent(each.name, share))
-            config = self._proposed(one, share, end)
+            one = min(open_, key=lambda each: (each.name != keen, self._spent(each.name, share)))
+            before, config = self.top(one.name, share), self._proposed(one, share, end)
             if config is None or self._try(one, config, share, end) is None:
                 tired.add(one.name)
+            keen = one.name if self.top(one.name, share) > before else ""
 
     def _spent(self, model: str, share: float) -> float:
         """Return the seconds that tries of a model on a part took, none of them for nothing."""
