@@ -37,6 +37,7 @@ INSTANT_S = 0.1  # below which times are not compared
 LEAST_S = 0.5  # left, below which nothing is begun
 MOST, LEISURE = 0.75, 0.3  # of the models, the cheaper ones; of the time for the first part, that these may take there
 FIRST = 0.3  # of the time for a part, that the cheapest models may take together before the best is tried
+SCOUTING = 0.2  # of the time of a part, in which a cheap model may look for a learning rate
 UNKNOWN = 3  # the last of those who are tried
 NEAR = 0.01  # share of the best value, by which others are about as good
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
@@ -155,7 +156,8 @@ class Race:
     def _first(self, alive: Sequence[Candidate], share: float, end: float) -> None:
         """Try each model once, as it did best before or as it is shipped: the cheap ones together, then the best.
 
-        Of those that are about as good as the best, the cheap ones go first: they leave time for settings.
+        Of those that are about as good as the best, the cheap ones go first: they leave time for settings. Whoever is
+        unknown is spared a learning rate of which a cheaper one, shipped with the same, has shown that it is poor.
         """
         lower = self.shares.index(share) - 1
         before = {one.name: self._carried(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
@@ -170,26 +172,53 @@ class Race:
 
         def rank(one: Candidate) -> tuple[int, float]:
             found = before.get(one.name)
-            if one.name in cheap:
+            if one.name in cheap and (found or lower < 0):
                 return 0, seconds[one.name]
             if found is None:
                 return UNKNOWN, seconds[one.name]
             near = found.value >= (1 - NEAR) * most
             return (1, seconds[one.name]) if near else (2, -found.value)
 
-        waiting = len(alive)
+        waiting, scouted = len(alive), set[float]()
         configs = {one.name: found.config if (found := before.get(one.name)) else one.config for one in alive}
         if isinstance(self.worker, Spread):
             self._ahead(self.worker, [(one, configs[one.name]) for one in alive], share, end)
         for one in sorted(alive, key=rank):
             waiting -= 1
             found = before.get(one.name)
+            rate = _rate(one)
+            if found is None and rate is not None:
+                if lower < 0 and rate not in scouted and self._scout(rate, share, end):
+                    scouted.add(rate)
+                configs[one.name] = self._at_rate(one, self.shares[max(lower, 0)])
             # whoever waits behind one that is promising is less so, and nothing is kept for them; but half of the time
             # that a dear one finds, which nobody knows yet, is kept for settings of the others
             until = time.monotonic() + (end - time.monotonic()) / 2 if rank(one)[0] == UNKNOWN else end
             self._try(one, configs[one.name], share, until, waiting=waiting if found is None else 0)
             if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
                 self._try(one, one.config, share, end)
+
+    def _scout(self, rate: float, share: float, end: float) -> bool:
+        """Let the cheapest model that was tried, and is shipped with a learning rate, look for one; False for none."""
+        there = [one for one in self.runners if _rate(one) == rate and self.of(one.name, share)]
+        if not there:
+            return False
+        one = min(there, key=lambda each: self._spent(each.name, share))
+        until, better = time.monotonic() + SCOUTING * (end - time.monotonic()), True
+        while better and (best := self.best(one.name, share)):
+            for config in _steps(one.space, best.config)[0]:
+                self._try(one, config, share, until)
+            better = self.top(one.name, share) > best.value
+        return True
+
+    def _at_rate(self, one: Candidate, share: float) -> ModelConfig:
+        """Return a configuration as it is shipped, but for a learning rate that surely was better for another model."""
+        for other in self.runners:
+            found = self._carried(other.name, share) if _rate(other) == _rate(one) is not None else None
+            rate = None if found is None else getattr(found.config, "learning_rate", None)
+            if rate != _rate(one) and inside(one.space["learning_rate"], rate):
+                return replace(one.config, learning_rate=rate)  # type: ignore[call-arg]
+        return one.config
 
     def _carried(self, model: str, share: float) -> Trial | None:
         """Return what goes on from a part: the best try of a model, or the shipped one unless that is surely worse."""
@@ -391,6 +420,11 @@ def shares_of(events: int) -> list[float]:
     """Return the parts of a race over so many events, the smallest first: 1/16, 1/4 and all of large data."""
     smaller = [STEP**-place for place, least in LEAST.items() if events * STEP**-place >= least]
     return [*reversed(smaller), 1.0]
+
+
+def _rate(one: Candidate) -> float | None:
+    """Return the learning rate that a model begins with; None where none is looked for."""
+    return getattr(one.config, "learning_rate", None) if "learning_rate" in one.space else None
 
 
 def _steps(space: Mapping[str, Span], config: ModelConfig) -> tuple[list[ModelConfig], list[ModelConfig]]:
