@@ -115,6 +115,13 @@ def test_rows_are_judged_by_their_auc() -> None:
     assert (judge.metric, judge.who, Judge(label=label, user=np.zeros(200)).who) == ("auc", "rows", "users")
 
 
+def test_a_loss_of_auc_is_a_share_of_what_is_above_a_half() -> None:
+    behind = Judge(label=np.array([0, 1] * 40)).difference(np.tile([0.0, 1.0], 40), np.full(80, 0.5))
+    place = Place(trial("logistic", [0.5], 1, 1, 1), 0, 1, behind, "", 0.5)
+    assert behind.mean == pytest.approx(0.5)
+    assert place.loss == pytest.approx(1.0)
+
+
 # ── the front ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -14,7 +14,7 @@ from bowerbird.selection.race import Trial
 
 FLOORS = {"seconds": 1.0, "ms": 1.0, "mb": 1.0}  # below these, costs are alike
 MARGIN = 1.25  # so many times as much is a difference in cost
-GIVEN_UP = 0.01  # share of the best value that a cheaper model may be below it
+GIVEN_UP = 0.01  # share of the best value, above chance, that a cheaper model may be below it
 CHEAPER = 2.0  # so many times cheaper has a model to be, to be taken instead of a better one
 
 
@@ -27,6 +27,7 @@ class Place:
     high: float
     behind: Difference | None  # the best one less this one; None for the best one itself
     beaten_by: str  # one model that is no worse in anything and surely better in something; "" on the front
+    chance: float = 0.0  # the value of whoever guesses
 
     @property
     def on_front(self) -> bool:
@@ -40,10 +41,10 @@ class Place:
 
     @property
     def loss(self) -> float:
-        """How far it is below the best, as a share of that; 0 for the best itself."""
+        """How far it is below the best, as a share of what that is above chance; 0 for the best itself."""
         if self.behind is None or not self.behind.mean:
             return 0.0
-        return self.behind.mean / max(self.trial.value + self.behind.mean, 1e-12)
+        return self.behind.mean / max(self.trial.value + self.behind.mean - self.chance, 1e-12)
 
 
 def costs(one: Trial) -> dict[str, float]:
@@ -63,7 +64,7 @@ def front(trials: Sequence[Trial], judge: Judge) -> list[Place]:
     for one in ordered:
         behind = None if one is ordered[0] else judge.difference(ordered[0].values, one.values)
         beaten = next((other.model for other in ordered if other is not one and _beats(other, one, judge)), "")
-        places.append(Place(one, *judge.interval(one.values), behind, beaten))
+        places.append(Place(one, *judge.interval(one.values), behind, beaten, judge.chance))
     return places
 
 

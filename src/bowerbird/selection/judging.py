@@ -42,6 +42,11 @@ class Judge:
         return METRIC if self.label is None else ROW_METRIC
 
     @property
+    def chance(self) -> float:
+        """What guessing is worth: an AUC of a half."""
+        return 0.0 if self.label is None else 0.5
+
+    @property
     def who(self) -> str:
         """Whom values are of."""
         return "users" if self.label is None or self.user is not None else "rows"
