@@ -135,6 +135,13 @@ def test_what_made_one_model_better_is_lent_to_another_that_has_the_setting(
     assert not list(race._lent(mf, better, 1.0))  # nothing is known of the other
 
 
+def test_families_take_turns_among_those_that_nothing_is_known_of(parts: Split) -> None:
+    runners, _ = candidates(profile(parts), models=["mf", "lightgcn", "ngcf", "simgcl", "ials"])
+    seconds = {"mf": 3.0, "lightgcn": 5.0, "ngcf": 4.0, "simgcl": 9.0, "ials": 1.0}
+    turns = race_module._turns(runners, seconds)
+    assert turns == {"ials": 0, "mf": 1, "ngcf": 0, "lightgcn": 1, "simgcl": 2}
+
+
 def test_a_step_goes_to_the_neighbours_of_a_setting_and_rates_stand_apart() -> None:
     config = lookup("ials").config(dim=64, l2=0.01)
     rate, others = race_module._steps({"dim": [32, 64, 128], "l2": (0.001, 10.0)}, config)

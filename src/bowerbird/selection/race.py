@@ -11,6 +11,7 @@ Paper:  successive halving as in Jamieson and Talwalkar, AISTATS 2016, arXiv:150
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -24,7 +25,7 @@ from bowerbird.data import RowSplit, Split
 from bowerbird.selection.candidates import Candidate, Cost, Sizes, Skipped, estimate, scaled, sizes_of, speed
 from bowerbird.selection.journal import Kept, inside, need_optuna, rounded
 from bowerbird.selection.judging import Judge
-from bowerbird.selection.measure import Measured
+from bowerbird.selection.measure import Measured, lines_of
 from bowerbird.selection.sampling import thinned
 from bowerbird.selection.worker import Attempt, Executor, Spread, Worker
 
@@ -38,6 +39,7 @@ LEAST_S = 0.5  # left, below which nothing is begun
 MOST, LEISURE = 0.75, 0.3  # of the models, the cheaper ones; of the time for the first part, that these may take there
 FIRST = 0.3  # of the time for a part, that the cheapest models may take together before the best is tried
 SCOUTING = 0.2  # of the time of a part, in which a cheap model may look for a learning rate
+FAMILIES = ("sequential", "graph", "content")  # tags of models that are alike
 UNKNOWN = 3  # the last of those who are tried
 NEAR = 0.01  # share of the best value, by which others are about as good
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
@@ -168,16 +170,17 @@ class Race:
             if taken <= FIRST * (end - time.monotonic()):
                 cheap.add(name)
 
+        turns = _turns([one for one in alive if before.get(one.name) is None], seconds)
         most = max((found.value for found in before.values() if found), default=math.nan)
 
-        def rank(one: Candidate) -> tuple[int, float]:
+        def rank(one: Candidate) -> tuple[int, int, float]:
             found = before.get(one.name)
             if one.name in cheap and (found or lower < 0):
-                return 0, seconds[one.name]
+                return 0, 0, seconds[one.name]
             if found is None:
-                return UNKNOWN, seconds[one.name]
+                return UNKNOWN, turns[one.name], seconds[one.name]
             near = found.value >= (1 - NEAR) * most
-            return (1, seconds[one.name]) if near else (2, -found.value)
+            return (1, 0, seconds[one.name]) if near else (2, 0, -found.value)
 
         waiting, scouted = len(alive), set[float]()
         configs = {one.name: found.config if (found := before.get(one.name)) else one.config for one in alive}
@@ -192,8 +195,9 @@ class Race:
                     scouted.add(rate)
                 configs[one.name] = self._at_rate(one, self.shares[max(lower, 0)])
             # whoever waits behind one that is promising is less so, and nothing is kept for them; but half of the time
-            # that a dear one finds, which nobody knows yet, is kept for settings of the others
-            until = time.monotonic() + (end - time.monotonic()) / 2 if rank(one)[0] == UNKNOWN else end
+            # that a dear one finds in the end, which nobody knows yet, is kept for settings of the others
+            half = rank(one)[0] == UNKNOWN and share == self.shares[-1]
+            until = time.monotonic() + (end - time.monotonic()) / 2 if half else end
             self._try(one, configs[one.name], share, until, waiting=waiting if found is None else 0)
             if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
                 self._try(one, one.config, share, end)
@@ -420,6 +424,16 @@ def shares_of(events: int) -> list[float]:
     """Return the parts of a race over so many events, the smallest first: 1/16, 1/4 and all of large data."""
     smaller = [STEP**-place for place, least in LEAST.items() if events * STEP**-place >= least]
     return [*reversed(smaller), 1.0]
+
+
+def _turns(models: Sequence[Candidate], seconds: Mapping[str, float]) -> dict[str, int]:
+    """Return the place of each model in its family, the cheap and then the short ones first: a family has one turn."""
+    counts, turns = Counter[str](), dict[str, int]()
+    for one in sorted(models, key=lambda each: (seconds[each.name], lines_of(each.entry))):
+        family = next((tag for tag in one.entry.tags if tag in FAMILIES), "")
+        turns[one.name] = counts[family]
+        counts[family] += 1
+    return turns
 
 
 def _rate(one: Candidate) -> float | None:
