@@ -190,7 +190,7 @@ class Race:
             waiting -= 1
             found = before.get(one.name)
             rate = _rate(one)
-            if found is None and rate is not None:
+            if found is None and rate is not None and not isinstance(self.worker, Spread):  # there they have begun
                 if lower < 0 and rate not in scouted and self._scout(rate, share, end):
                     scouted.add(rate)
                 configs[one.name] = self._at_rate(one, self.shares[max(lower, 0)])
