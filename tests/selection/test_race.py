@@ -332,9 +332,9 @@ class Beside:
 
 
 def test_an_executor_is_given_first_tries_together_and_what_it_loses_is_told(parts: Split, tmp_path: Path) -> None:
-    executor = Beside()
+    executor, space = Beside(), {"ease": {"l2": [100.0, 300.0]}, "itemknn": {"shrink": [10.0]}}  # soon used up
     found = select(
-        parts, budget_s=60.0, models=["ease", "itemknn", "popularity"], space={"ease": {"l2": [100.0, 300.0]}},
+        parts, budget_s=60.0, models=["ease", "itemknn", "popularity"], space=space,
         study=tmp_path / "study", executor=executor,
     )  # fmt: skip
     assert executor.given[0] == 3
@@ -343,7 +343,7 @@ def test_an_executor_is_given_first_tries_together_and_what_it_loses_is_told(par
     lost = next(one for one in found.skipped if one.model == "popularity")
     assert "had no result after" in lost.why
     again = select(
-        parts, budget_s=60.0, models=["ease", "itemknn"], space={"ease": {"l2": [100.0, 300.0]}},
+        parts, budget_s=60.0, models=["ease", "itemknn"], space=space,
         study=tmp_path / "study", executor=(unasked := Beside()),
     )  # fmt: skip
     assert again.resumed >= 2
