@@ -207,11 +207,12 @@ def _kept(
 ) -> Known:
     """Return one configuration of the exhaustive run, from the folder that keeps it where it is there."""
     text = f"{options.data} {parts.protocol} {len(parts.train)} {name} {config!r} {options.threads}"
-    path = Path(options.keep or tempfile.gettempdir()) / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pkl"
-    if options.keep and path.exists():
-        return pickle.loads(path.read_bytes())  # type: ignore[no-any-return]
+    path = options.keep and Path(options.keep) / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pkl"
+    if path and path.exists():
+        found: Known = pickle.loads(path.read_bytes())
+        return found
     one = known(parts, name, config, run)
-    if options.keep:
+    if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(one))
     settings = " ".join(f"{key}={getattr(config, key)}" for key in PLANS[options.data].space[name])
@@ -301,12 +302,10 @@ def table() -> int:
         for seed in row["seeds"]:
             one = told[str(seed)]
             level = "level with the best" if one["level"] else "not level"
-            across = metrics.get(f"{seed}.regret_across")
-            more = (
-                ""
-                if across is None
-                else f" ({across:+.2%} across halves, {metrics[f'{seed}.behind_taken']:+.2%} taken)"
-            )
+            more = ""
+            if "taken" in told:
+                across, behind = metrics[f"{seed}.regret_across"], metrics[f"{seed}.behind_taken"]
+                more = f" ({across:+.2%} across halves of test, {behind:+.2%} to that)"
             print(f"    seed {seed}: {one['pick']}, regret {metrics[f'{seed}.regret']:.2%}{more}, {level} "
                   f"[{one['low']:+.4f}, {one['high']:+.4f}], {metrics[f'{seed}.time_share']:.1%} of the time, "
                   f"{one['tries']} tries")  # fmt: skip

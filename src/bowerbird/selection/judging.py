@@ -63,8 +63,8 @@ class Judge:
         if self.label is None:
             return interval(values, numpy_stream(self.seed, "bootstrap"))
         value, pulls = self._pulls(values)
-        error = float(np.sqrt(pulls @ pulls))
-        return value - WIDTH / 2 * error, value + WIDTH / 2 * error
+        error = float(np.linalg.norm(pulls))
+        return max(value - WIDTH / 2 * error, 0.0), min(value + WIDTH / 2 * error, 1.0)
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> Difference:
         """Return the paired test of a − b."""
