@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from scipy.stats import rankdata
 
 from bowerbird.core import DataError, ScoreError, check, closest
 from bowerbird.evaluation.statistics import Difference
@@ -44,9 +43,9 @@ def auc_pulls(label: np.ndarray, score: np.ndarray, cluster: np.ndarray | None =
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if not n_positive or not n_negative:
         return float("nan"), np.full(len(label), np.nan)
-    rank, beaten = rankdata(score), np.empty(len(label))  # share of the other class that a row is rightly apart from
-    beaten[positive] = (rank[positive] - rankdata(score[positive])) / n_negative
-    beaten[~positive] = 1 - (rank[~positive] - rankdata(score[~positive])) / n_positive
+    rank, beaten = _ranks(score), np.empty(len(label))  # share of the other class that a row is rightly apart from
+    beaten[positive] = (rank[positive] - _ranks(score[positive])) / n_negative
+    beaten[~positive] = 1 - (rank[~positive] - _ranks(score[~positive])) / n_positive
     value = float(beaten[positive].mean())
     pulls = (beaten - value) / np.where(positive, n_positive, n_negative)
     return value, pulls if cluster is None else np.bincount(_dense(_aligned("cluster", cluster, label)), weights=pulls)
@@ -397,6 +396,11 @@ def _dense(values: np.ndarray) -> np.ndarray:
     """Return the place of each value among the distinct ones, int (N,)."""
     place: np.ndarray = np.unique(values, return_inverse=True)[1]
     return place
+
+
+def _ranks(score: np.ndarray) -> np.ndarray:
+    """Return ranks from 1 (N,), the mean of theirs for equal scores; SciPy's take longer and 0.6 s to import."""
+    return pl.Series(score).rank().to_numpy()
 
 
 def _running(values: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from bowerbird.core import DataError, check, numpy_stream
 from bowerbird.data import Interactions
+from bowerbird.evaluation.binary import auc
 from bowerbird.features import Context
 from bowerbird.recommender import Recommender
 
@@ -103,7 +103,4 @@ def person_losses(rec: Recommender, events: Interactions) -> np.ndarray:
 
 def _auc(members: np.ndarray, outsiders: np.ndarray) -> float:
     """Return the chance that a member's loss is lower, ties half."""
-    n, m = len(members), len(outsiders)
-    ranks = rankdata(np.concatenate([members, outsiders]))
-    lower: float = 1 - (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)
-    return float(lower)
+    return auc(np.arange(len(members) + len(outsiders)) < len(members), -np.concatenate([members, outsiders]))
