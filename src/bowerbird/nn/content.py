@@ -262,10 +262,11 @@ class Kernel(nn.Module):
     def whitening(self) -> Tensor:
         """Return what turns likeness into features (L, L): the inverse of a root of the landmarks' own likeness."""
         marks, has = ([self.get_buffer(f"{what}{n}") for n in range(len(self.weights))] for what in ("mark", "has"))
-        known = self.get_buffer("known")
-        own = (self.likeness(marks, has) * known[:, None]).double()
+        known = int(self.get_buffer("known").sum())  # the first rows; a small catalogue has few
+        own = self.likeness([one[:known] for one in marks], [one[:known] for one in has])[:, :known].double()
         found, turn = torch.linalg.eigh((own + own.T) / 2)  # where modalities lack, some are below 0 and say nothing
-        whitening: Tensor = (turn * torch.where(found > LEAST, found.clamp(min=LEAST).rsqrt(), 0.0)).float()
+        whitening = torch.zeros(len(marks[0]), len(marks[0]), device=own.device)
+        whitening[:known, :known] = turn * torch.where(found > LEAST, found.clamp(min=LEAST).rsqrt(), 0.0)
         return whitening
 
 
