@@ -5,6 +5,7 @@ A benchmark reports validation; `--report test` reports test and appends the loo
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -48,7 +49,12 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace, measure: Callable[[argparse.Namespace], dict[str, Any]]) -> int:
-    """Run a benchmark: print its row, keep it where asked, and return the exit status its bars call for."""
+    """Run a benchmark: print its row, keep it where asked, and return the exit status its bars call for.
+
+    `--table` prints the rows that were kept, unless the benchmark has a table of its own.
+    """
+    if options.table:
+        return table(Path(inspect.getfile(measure)).stem, {})
     if not options.data:
         print("--data is needed: a folder or file in the format this benchmark reads.", file=sys.stderr)
         return 2
@@ -132,7 +138,8 @@ def table(
     """
     rows = kept(benchmark)
     for row in rows:
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in row["metrics"].items())
+        told = row["metrics"] or row["seconds"]
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in told.items())
         print(f"{row['date']}  {row['data']}  {row['model']}  {row['report']}  {figures}")
         print(f"            {row['protocol']}")
         there = published.get((row["data"], row["model"]), {})

@@ -158,7 +158,8 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gigabytes", type=float, default=5.0, help="size of the made train.parquet")
     parser.add_argument("--ids", choices=("integer", "text"), default="integer")
     options = parser.parse_args(words)
-    options.data = options.data or str(made(options))
+    if not options.table:
+        options.data = options.data or str(made(options))
     return options
 
 

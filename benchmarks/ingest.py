@@ -111,7 +111,8 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--ids", choices=("integer", "text"), default="text")
     options = parser.parse_args(words)
-    options.data = options.data or str(made(options))
+    if not options.table:
+        options.data = options.data or str(made(options))
     return options
 
 

@@ -64,3 +64,16 @@ def test_another_table_is_taken_by_path(scratch: Path, capsys: pytest.CaptureFix
     options = ingest.options_of(["--data", str(scratch / "own.parquet"), "--json"])
     assert _shared.main(options, ingest.measure) == 0
     assert "rows=4 ids=integers" in json.loads(capsys.readouterr().out.splitlines()[-1])["protocol"]
+
+
+def test_the_table_shows_what_was_kept_and_measures_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _shared.main(ingest.options_of([*SMALL, "--save"]), ingest.measure) == 0
+    capsys.readouterr()
+    for name in ("made", "open_table"):
+        monkeypatch.setattr(ingest, name, None)
+    assert _shared.main(ingest.options_of(["--table"]), ingest.measure) == 0
+    [figures, protocol] = capsys.readouterr().out.splitlines()
+    assert "total" in figures
+    assert protocol.endswith("rows=5000 ids=texts")
