@@ -63,3 +63,22 @@ library.fflush(None)
 def test_threads_share_one_heap(how: str, several: bool) -> None:
     said = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, check=True).stdout
     assert (said.count("<heap nr=") > 1) == several
+
+
+HELD = """
+from pathlib import Path
+from bowerbird.core.room import give_back
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+kept = [bytearray(100_000) for _ in range(1_000)]  # small enough to lie on the heap
+kept[:-1] = []  # the last one keeps its end where it is
+before = held()
+give_back()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep what was freed in other ways")
+def test_what_was_freed_is_given_back() -> None:
+    said = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout
+    assert float(said) > 50

@@ -1,6 +1,7 @@
 """Room in memory: an error with an estimate where work would need more than there is, before any of it is taken."""
 
 import ctypes
+import gc
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,3 +43,10 @@ def one_heap() -> None:
     """
     with suppress(OSError, AttributeError, TypeError):  # another library, or another system
         ctypes.CDLL(None).mallopt(ARENAS, 1)
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system, where the C library can: what is held then is what is used."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

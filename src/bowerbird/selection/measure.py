@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bowerbird.core import ConfigError, Entry, ModelConfig, RunOptions, ScoreError, TrainedConfig, entry_of
+from bowerbird.core.room import give_back
 from bowerbird.data import RowSplit, Split
 from bowerbird.evaluation import binary, evaluate
 from bowerbird.recommender import Predictor, Recommender
@@ -133,6 +134,7 @@ def _timed(ask: Callable[[int], object], longest_s: float) -> np.ndarray:
 
 def _reset_peak() -> float:
     """Forget the peak of this process where the system lets it; return the megabytes that it holds now."""
+    give_back()  # what an earlier model freed would hide what this one takes
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return _field("VmRSS")
