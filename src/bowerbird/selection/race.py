@@ -42,6 +42,7 @@ SCOUTING = 0.2  # of the time of a part, in which a cheap model may look for a l
 FAMILIES = ("sequential", "graph", "content")  # tags of models that are alike
 UNKNOWN = 3  # the last of those who are tried
 NEAR = 0.01  # share of the best value, by which others are about as good
+FAR = 0.1  # share of the best value, by which a model that is surely behind is far behind
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
 MEMORY = 0.9  # of what is free, that a try may take
 STRIDE = 0.25  # of a span, on a logarithmic scale, that a step goes
@@ -156,7 +157,7 @@ class Race:
         return self.shares
 
     def _first(self, alive: Sequence[Candidate], share: float, end: float) -> None:
-        """Try each model once, as it did best before or as it is shipped: the cheap ones together, then the best.
+        """Try each model once, as it did best before or as it is shipped: the cheap ones, then those that did best.
 
         Of those that are about as good as the best, the cheap ones go first: they leave time for settings. Whoever is
         unknown is spared a learning rate of which a cheaper one, shipped with the same, has shown that it is poor.
@@ -164,10 +165,10 @@ class Race:
         lower = self.shares.index(share) - 1
         before = {one.name: self._carried(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
         seconds = {one.name: self.expected(one, one.config, share).seconds for one in alive}
-        cheap, taken = set[str](), 0.0
+        cheap, taken = {one.name for one in alive if before.get(one.name) and self._next_to_nothing(one, share)}, 0.0
         for name in sorted(seconds, key=lambda one: seconds[one]):
             taken += seconds[name]
-            if taken <= FIRST * (end - time.monotonic()):
+            if lower < 0 and taken <= FIRST * (end - time.monotonic()):
                 cheap.add(name)
 
         turns = _turns([one for one in alive if before.get(one.name) is None], seconds)
@@ -175,7 +176,7 @@ class Race:
 
         def rank(one: Candidate) -> tuple[int, int, float]:
             found = before.get(one.name)
-            if one.name in cheap and (found or lower < 0):
+            if one.name in cheap:
                 return 0, 0, seconds[one.name]
             if found is None:
                 return UNKNOWN, turns[one.name], seconds[one.name]
@@ -257,7 +258,7 @@ class Race:
     def _tune(self, alive: Sequence[Candidate], share: float, end: float) -> None:
         """Try settings of the leading models, of each for as long, until the part's time is over.
 
-        Whoever became better by it goes on at once.
+        Whoever became better by it goes on at once; whoever is surely far behind has what time the others leave.
         """
         tired, keen = set[str](), ""
         while True:
@@ -268,11 +269,20 @@ class Race:
             open_ = [one for one in open_ if len(self.of(one.name, share)) < TRIES]
             if not open_:
                 return
-            one = min(open_, key=lambda each: (each.name != keen, self._spent(each.name, share)))
+            far = {each.name for each in open_ if self._far_behind(each.name, leading[0].name, share)}
+            one = min(open_, key=lambda each: (each.name in far, each.name != keen, self._spent(each.name, share)))
             before, config = self.top(one.name, share), self._proposed(one, share, end)
             if config is None or self._try(one, config, share, end) is None:
                 tired.add(one.name)
             keen = one.name if self.top(one.name, share) > before else ""
+
+    def _far_behind(self, model: str, leader: str, share: float) -> bool:
+        """Return whether the best of a model on a part is so much worse than the leader's that this is no chance."""
+        mine, best = self.best(model, share), self.best(leader, share)
+        assert mine is not None
+        assert best is not None
+        much = FAR * (best.value - self.judge.chance)
+        return best.value - mine.value > much and self.judge.difference(best.values, mine.values).low > much
 
     def _spent(self, model: str, share: float) -> float:
         """Return the seconds that tries of a model on a part took, none of them for nothing."""

@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
-from torch import Tensor
 
 from bowerbird.core import (
     BowerbirdError,
     BundleError,
     DataError,
-    MissingExtraError,
     RealWorld,
     RequestError,
     ScoreError,
@@ -34,21 +31,19 @@ from bowerbird.core import (
     torch_stream,
 )
 from bowerbird.data import EventType, declared
-from bowerbird.features.content import ItemWords
-from bowerbird.pipeline.answers import Answer, Asked, Index, Shelf
+from bowerbird.pipeline.answers import Answer, Asked
 from bowerbird.pipeline.live import LivePipeline
-from bowerbird.pipeline.rerank import seconds
 from bowerbird.pipeline.scenario import Scenario, shipped
-from bowerbird.pipeline.sources import Scorer, best, of_board
+from bowerbird.pipeline.sources import best, of_board
 from bowerbird.privacy.unlearning import silenced
 from bowerbird.recommender import Recommender, load
-from bowerbird.retrieval import Approximate, choose
 from bowerbird.serving.bodies import MOST_KINDS
-from bowerbird.serving.experiments import Laboratory, Make, Trials
+from bowerbird.serving.experiments import Laboratory
 from bowerbird.serving.exploring import Exploring, trying
+from bowerbird.serving.maker import Maker
 from bowerbird.serving.metrics import Metrics
 from bowerbird.serving.questions import allowed_of, asked_of, body_of, causes_of, explain, known_rows, slate_of
-from bowerbird.serving.view import HALF_LIFE_S, NEVER, PUBLISHED, Tally, View, item_table
+from bowerbird.serving.view import HALF_LIFE_S, View
 from bowerbird.store import bundles, erasures
 from bowerbird.store.answers import Answers
 from bowerbird.store.catalogue import Catalogue, Kind, Row, Stored
@@ -99,8 +94,7 @@ class Engine:
         self.log, self.catalogue, self.keys = TableLog(self.database), Catalogue(self.database), Keys(self.database)
         self.answers, self.schemas = Answers(self.database), Schemas(self.database)
         self.laboratory = Laboratory(self, guards=not follow)
-        self._items: dict[str, Stored] = {}
-        self._followed = 0  # the last change of the catalogue that a view holds
+        self.maker = Maker(self)
         self._told = self._last_notice()
         self._forgetting = False  # whether another process erases somebody, of whom nothing is forgotten here yet
         self._heeded = self.catalogue.last  # the last one that `look` obeyed
@@ -118,7 +112,7 @@ class Engine:
         self._stopping = threading.Event()
         self._erased = frozenset(erasures.names_of(run, world=self.world))  # users who are nobody now
         rec = silenced(rec, self._erased)
-        self.view = self._made(rec, self._people(rec.log_offset))
+        self.view = self.maker.view(rec, self._people(rec.log_offset))
         self._catch_up(self.view, self.log.end)
         self._shape_boards()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -152,94 +146,11 @@ class Engine:
 
     # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _made(self, rec: Recommender, people: People, *, old: View | None = None) -> View:
-        """Return a view of a recommender, the catalogue and the schema as they are now, without the newest events.
-
-        `old` is one of the same model, whose index and words are gone on with.
-        """
-        told = self.schemas.current
-        rec = rec.knowing(declared(rec.schema.events, (EventType(**kind) for kind in told.events)))
-        last = self.catalogue.last  # users' documents count too
-        for stored in self.catalogue.changes("item", self._followed):
-            self._items[str(stored.id)], last = stored, max(last, stored.change)
-        self._followed = last
-        documents = list(self._items.values())
-        table, extra = item_table(rec, documents)
-        n, now = len(table), self.world.now()
-        shown, expires, since = np.ones(n, bool), np.full(n, NEVER), np.full(n, np.nan)
-        extra_rows = {str(one): len(rec.item_ids) + place for place, one in enumerate(extra)}
-        for one in documents:
-            row = rec.item_ids.row(one.id)
-            row = row if row >= 0 else extra_rows[str(one.id)]
-            shown[row] = one.available
-            expires[row] = NEVER if one.expires is None else one.expires
-            if row >= len(rec.item_ids):
-                since[row] = one.since
-        past, tally, trials = rec.past, Tally(n, now), self.laboratory.trials()
-        words = self._words(table, old, trials)
-        tally.add_past(past, rec.popularity.counts.cpu().numpy())
-        if past.time is not None:
-            first = np.full(len(rec.item_ids), np.inf)
-            first[past.item[::-1]] = past.time[::-1]  # the oldest is written last
-            since[: len(first)] = np.where(np.isinf(first), np.nan, first)
-        shelf = Shelf(
-            items=table,
-            n_known=len(rec.item_ids),
-            available=np.logical_and(shown, expires > now),
-            popular=np.zeros(0, np.int64),
-            trending=np.zeros(0, np.int64),
-            latest=_latest(table, since),
-            content=None if words is None else words.likeness,
-        )
-        if old is None:
-            scorer = Scorer(rec.ladder, _indexed if choose(len(rec.item_ids)) == "approximate" else None)
-        else:
-            scorer = old.scorer.over(rec.ladder)
-        newer, places = _newer(rec, table.tail(len(extra)))
-        if newer is not None:
-            scorer = scorer.beyond(newer)
-        title = table["title"].cast(pl.String).to_arrow() if "title" in table.columns else None
-        view = View(
-            rec, people, shelf, extra, extra_rows, {}, scorer, tally, expires, shown, title, told, last, words, places,
-            trials,
-        )  # fmt: skip
-        return self._with_boards(view)
-
-    def _words(self, table: pl.DataFrame, old: View | None, trials: Trials) -> ItemWords | None:
-        """Return what items say, where a scenario asks for content."""
-        scenarios = (*self.scenarios.values(), *trials.scenarios)
-        if not any(source.name == "content" for one in scenarios for source in one.sources):
-            return None
-        if old is None or old.words is None:
-            return ItemWords.of(table)
-        rows = old.rows([one.id for one in self.catalogue.changes("item", old.followed)])
-        return old.words.renewed(table, known_rows(rows))
-
-    def _with_boards(self, view: View) -> View:
-        """Return the view with boards as events have them now, and pipelines on top."""
-        popular, trending = view.tally.boards()
-        view = replace(view, shelf=replace(view.shelf, popular=popular, trending=trending))
-        if view.pipelines:
-            pipelines, trials = {name: one.on(view.shelf) for name, one in view.pipelines.items()}, view.trials
-            return replace(view, pipelines=pipelines, trials=trials.on(view.shelf))
-        make = self.maker(view)
-        pipelines = {name: make(scenario) for name, scenario in self.scenarios.items()}
-        return replace(view, pipelines=pipelines, trials=view.trials.built(make))
-
-    def maker(self, view: View) -> Make:
-        """Return what makes pipelines of scenarios over a view; it raises `ConfigError` as they do."""
-        rec = view.recommender
-        rank = None if rec.stage is None else rec.stage.rank
-        return lambda one: LivePipeline(
-            rec.ladder, one, view.shelf, rank=rank, scorer=view.scorer, policy=self.exploring.policy(one, view),
-            world=self.world,
-        )  # fmt: skip
-
     def _shape_boards(self) -> None:
         """Let a view with the boards of now take the place of the one in use, unless that was swapped meanwhile."""
         view = self.view
         if view.tally.changed:
-            fresh = self._with_boards(view)
+            fresh = self.maker.with_boards(view)
             with self._building:
                 if self.view is view:
                     self.view = fresh
@@ -260,7 +171,7 @@ class Engine:
 
         def counted() -> Iterator[Stretch]:
             for some in self.log.stretches(people.end, end):
-                self._count_all(view, some)
+                view.count_all(some, self.world.now())
                 yield some
 
         if people.end == people.start:
@@ -277,23 +188,7 @@ class Engine:
         if event.event == SLATE and event.context:
             shown = json.loads(event.context)["items"]
         view.people.apply(offset, event, shown)
-        self._count(view, event, 1.0)
-
-    def _count(self, view: View, event: LogEvent, sign: float) -> None:
-        """Count an event that says something good of an item, or take it out of the count."""
-        kind = next((kind for kind in view.kinds if kind.name == event.event), None)
-        if event.item_id is not None and kind is not None and kind.sign == "positive":
-            row, weight = view.row(event.item_id), sign * kind.weight * event.weight
-            view.tally.add(row, event.item_id, weight, min(event.time, self.world.now()))
-
-    def _count_all(self, view: View, some: Stretch) -> None:
-        """Count events as `_count` does one."""
-        worth = {kind.name: kind.weight for kind in view.kinds if kind.sign == "positive"}
-        good = some.deeds.filter(pl.col("event").is_in(list(worth)))
-        rows = {item_id: view.row(item_id) for item_id in good["item_id"].unique()}
-        weights = good["event"].replace_strict(worth, return_dtype=pl.Float64) * good["weight"]
-        times = np.minimum(good["time"].to_numpy(), self.world.now())  # later ones were noted under a wrong clock
-        view.tally.add_all(good["item_id"].to_list(), rows, weights.to_numpy(), times)
+        view.count(event, 1.0, self.world.now())
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -355,7 +250,7 @@ class Engine:
         if view.people.start <= offset < view.people.end:
             found = view.people.take_back(event.user_id, event.session_id, offset)
             if found is not None or not self.database.shared:
-                self._count(view, event, -1.0)
+                view.count(event, -1.0, self.world.now())
 
     def look(self) -> None:
         """Follow what another process committed since the last look; where it cannot be read, the next look does."""
@@ -592,10 +487,10 @@ class Engine:
             if view is None:
                 self._before = None  # with the one that is made, two versions are held and no more
                 rec = silenced(load(self.run, version=version, world=self.world), self._erased)
-                view = self._made(rec, self._people(rec.log_offset))
+                view = self.maker.view(rec, self._people(rec.log_offset))
                 self._prove(view)
             self._catch_up(view, self.log.end)  # most of it, while events go on being committed
-            view = self._with_boards(view)
+            view = self.maker.with_boards(view)
 
             def take_over() -> None:
                 self._catch_up(view, self.log.end)
@@ -620,9 +515,9 @@ class Engine:
             self.exploring = Exploring(self.log, self.world)  # it is taught again, from what is left
             old = self.view
             rec = silenced(old.recommender, self._erased)
-            view = self._made(rec, self._people(rec.log_offset), old=old)
+            view = self.maker.view(rec, self._people(rec.log_offset), old=old)
             self._catch_up(view, self.log.end)
-            view = self._with_boards(view)
+            view = self.maker.with_boards(view)
             self._replace(view, lambda: self._catch_up(view, self.log.end))
 
     def _kept(self, version: str) -> View | None:
@@ -634,12 +529,12 @@ class Engine:
         state = (view.followed, view.declared.number, view.trials.salts)
         if state == (self.catalogue.last, declared_now, self.laboratory.store.salts()):
             return view
-        fresh = self._made(view.recommender, view.people, old=view)  # catalogue or schema went on
+        fresh = self.maker.view(view.recommender, view.people, old=view)  # catalogue or schema went on
         if view.declared.number == declared_now:
             fresh.tally.go_on(view.tally, fresh.row)
         else:
             for some in self.log.stretches(view.people.start, view.people.end):
-                self._count_all(fresh, some)
+                fresh.count_all(some, self.world.now())
         return fresh
 
     def promote(self, version: str) -> None:
@@ -801,7 +696,7 @@ class Engine:
     def _renew(self) -> None:
         """Bring a changed catalogue into use: new items get rows, properties new values; and other experiments."""
         old = self.view
-        view = self._made(old.recommender, old.people, old=old)
+        view = self.maker.view(old.recommender, old.people, old=old)
         self._replace(view, lambda: view.tally.go_on(old.tally, view.row))
 
     # ── schema ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -822,56 +717,15 @@ class Engine:
     def _recount(self) -> None:
         """Bring other event types into use: what their events are worth is counted again, from the log."""
         old = self.view
-        view, counted = self._made(old.recommender, old.people, old=old), old.people.start
+        view, counted = self.maker.view(old.recommender, old.people, old=old), old.people.start
 
         def count() -> None:
             nonlocal counted
             end = self.log.end
             for some in self.log.stretches(counted, end):
-                self._count_all(view, some)
+                view.count_all(some, self.world.now())
             counted = end
 
         count()  # most of it, while events go on being committed
-        view = self._with_boards(view)
+        view = self.maker.with_boards(view)
         self._replace(view, count)
-
-
-def _indexed(vectors: Tensor, shaped: Tensor) -> Index | None:
-    """Return an index of item vectors; None where what makes one is not installed."""
-    try:
-        return Approximate.of(vectors, shaped=shaped)
-    except MissingExtraError as error:
-        LOG.warning("%s Until then all %s items are looked through.", error, f"{len(vectors):,}")
-        return None
-
-
-def _newer(rec: Recommender, table: pl.DataFrame) -> tuple[Tensor | None, Tensor | None]:
-    """Return the vectors (n, D) of items that the model does not know, and the places of all items (I, D).
-
-    None where the model tells neither by content, or where what reads it is not installed. No file is opened.
-    """
-    contents = rec.contents
-    try:
-        places = contents.places
-    except RequestError:
-        places = None
-    try:
-        content = contents.read(table, paths=False) if len(table) else None
-    except MissingExtraError as error:
-        LOG.warning("%s Until then new items are not known by their content.", error)
-        content = None
-    if content is None:
-        return None, places
-    newer = contents.embed(content)
-    if places is not None:
-        places = torch.cat([places, contents.place(content)])
-    return newer, places
-
-
-def _latest(table: Any, since: np.ndarray) -> np.ndarray:
-    """Return all rows that came at a known moment, newest first."""
-    if PUBLISHED in table.columns:
-        told = seconds(table[PUBLISHED])
-        since = np.where(np.isnan(told), since, told)
-    order: np.ndarray = np.argsort(-since, kind="stable")
-    return order[: np.count_nonzero(~np.isnan(since))]  # what is NaN stands last

@@ -114,7 +114,7 @@ class Laboratory:
         if one.state == "draft":
             asked = ExperimentAsked.model_validate(one.document)
             self._check_events(asked)
-            make = self.engine.maker(self.engine.view)
+            make = self.engine.maker.pipeline(self.engine.view)
             for place, scenario in enumerate(self._scenarios(asked)):
                 try:
                     make(scenario)

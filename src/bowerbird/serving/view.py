@@ -25,6 +25,7 @@ from bowerbird.recommender import Recommender
 from bowerbird.serving.experiments import Trials
 from bowerbird.serving.properties import column_of
 from bowerbird.store.catalogue import Stored
+from bowerbird.store.log import LogEvent, Stretch
 from bowerbird.store.people import People
 from bowerbird.store.schema import Declared
 
@@ -175,6 +176,22 @@ class View:
         columns = self.shelf.items.columns
         found = {name: self.shelf.items[name][row] for name in names if name in columns}
         return {name: _plain(one) for name, one in found.items()}
+
+    def count(self, event: LogEvent, sign: float, now: int) -> None:
+        """Count an event that says something good of an item, or with sign −1 take it out of the count."""
+        kind = next((kind for kind in self.kinds if kind.name == event.event), None)
+        if event.item_id is not None and kind is not None and kind.sign == "positive":
+            weight = sign * kind.weight * event.weight
+            self.tally.add(self.row(event.item_id), event.item_id, weight, min(event.time, now))
+
+    def count_all(self, some: Stretch, now: int) -> None:
+        """Count events as `count` does one."""
+        worth = {kind.name: kind.weight for kind in self.kinds if kind.sign == "positive"}
+        good = some.deeds.filter(pl.col("event").is_in(list(worth)))
+        rows = {item_id: self.row(item_id) for item_id in good["item_id"].unique()}
+        weights = good["event"].replace_strict(worth, return_dtype=pl.Float64) * good["weight"]
+        times = np.minimum(good["time"].to_numpy(), now)  # later ones were noted under a wrong clock
+        self.tally.add_all(good["item_id"].to_list(), rows, weights.to_numpy(), times)
 
     def obey(self, documents: Sequence[Stored], now: int) -> None:
         """Show and hide items as documents say; arrays change in place, so that requests see it at once."""
