@@ -32,7 +32,7 @@ def engine_of(folder: Path, rec: Recommender) -> Iterator[Engine]:
     """Run an engine over a recommender, which does not log what is broken on purpose."""
     engine = Engine(folder / "run", folder / "data", recommender=rec)
     try:
-        with mock.patch("bowerbird.serving.engine.LOG"):
+        with mock.patch("bowerbird.serving.engine.LOG"), mock.patch("bowerbird.serving.maker.LOG"):
             yield engine
     finally:
         engine.close()
@@ -87,8 +87,8 @@ def index(effort: Effort) -> tuple[Answers, list[str]]:
     rec = bb.fit(halves(), "mf", epochs=2, dim=8)
     with engine_of(effort.folder / "exact", rec) as engine:
         before = everyone(engine)
-    missing = mock.patch("bowerbird.serving.engine.Approximate.of", side_effect=MissingExtraError("no index"))
-    with mock.patch("bowerbird.serving.engine.choose", return_value="approximate"):
+    missing = mock.patch("bowerbird.serving.maker.Approximate.of", side_effect=MissingExtraError("no index"))
+    with mock.patch("bowerbird.serving.maker.choose", return_value="approximate"):
         with missing, engine_of(effort.folder / "without", rec) as engine:
             without = everyone(engine)
         with engine_of(effort.folder / "raising", rec) as engine:

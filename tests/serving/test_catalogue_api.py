@@ -163,3 +163,12 @@ def test_of_very_many_properties_the_rarest_are_no_columns(
     assert len(columns) == 4 + 3
     assert {"colour", "size"} < set(columns)
     assert client.get("/v1/items/new4").json()["properties"] == {"colour": "red", "size": 4, "odd4": 1}
+
+
+def test_a_property_whose_name_no_column_can_have_is_kept_in_its_document(client: TestClient, engine: Engine) -> None:
+    document = {"colour": "red", "a\0b": 1}
+    assert client.put("/v1/items/new", json={"properties": document}).is_success
+    engine.tend()
+    assert "colour" in client.get("/v1/schema").json()["items"]
+    assert client.get("/v1/items/new").json()["properties"] == document
+    assert client.post("/v1/recommendations", json={"user_id": "u1", "k": 3}).is_success

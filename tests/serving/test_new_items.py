@@ -20,7 +20,7 @@ from bowerbird.recommender import RankingOptions, Recommender
 from bowerbird.recommender.contents import Contents
 from bowerbird.recommender.update import add_items
 from bowerbird.serving import Engine
-from bowerbird.serving import engine as module
+from bowerbird.serving import maker as module
 from bowerbird.serving.bodies import LONGEST_TEXT
 
 SMALL = {"dim": 16, "landmarks": 32, "hidden": 32, "epochs": 40, "batch_size": 128, "negatives": 8, "dropout": 0.0,

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shop import NOW, Start, client_of, ids
 
@@ -71,6 +71,7 @@ def test_objects_that_share_no_names_are_no_column(of: Any) -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@example([[{"a\0": 1}]], None)
 @given(st.lists(JSON, min_size=1, max_size=5), st.sampled_from(TYPES))
 def test_whatever_is_said_makes_a_column(said: list[Any], old: pl.DataType | None) -> None:
     column = column_of(said, "x", old)
@@ -87,6 +88,7 @@ def test_whatever_is_said_makes_a_column(said: list[Any], old: pl.DataType | Non
 
 
 ODD = ["soon", [NOW], {"at": NOW}, True, 10**400, "", None, {"at": 10**30}, {"a": [1, 10**30]}, [{"a": {"b": 2**64}}]]
+ODD += [[{"a\0": 1}]]  # a name that ends Arrow
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ def column_of(said: Sequence[Any], name: str, old: pl.DataType | None) -> pl.Ser
     return _series(said, name, "truth" if old == pl.Boolean else "number" if old.is_numeric() else "text")
 
 
+def is_name(text: str) -> bool:
+    """Return whether a property of this name can be a column; one with a NUL byte in it ends Arrow."""
+    return "\0" not in text
+
+
 def _series(said: Sequence[Any], name: str, kind: str, inner: pl.DataType | None = None) -> pl.Series:
     """Return values as a column of one kind, of lists of a type where that is given."""
     values = [_as(kind, one) for one in said]
@@ -64,9 +69,9 @@ def _objects(values: Sequence[Any], name: str) -> pl.Series:
 
 
 def _storable(value: Any) -> Any:
-    """Return what stands within an object, with floats in the place of whole numbers that are too large."""
+    """Return what stands within an object: large whole numbers as floats, nothing whose name Arrow cannot hold."""
     if isinstance(value, dict):
-        return {name: _storable(one) for name, one in value.items()}
+        return {name: _storable(one) for name, one in value.items() if is_name(name)}
     if isinstance(value, list):
         return [_storable(one) for one in value]
     return _float(value) if isinstance(value, int) and abs(value) >= WHOLE else value

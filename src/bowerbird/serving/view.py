@@ -23,7 +23,7 @@ from bowerbird.pipeline.live import LivePipeline
 from bowerbird.pipeline.sources import Scorer
 from bowerbird.recommender import Recommender
 from bowerbird.serving.experiments import Trials
-from bowerbird.serving.properties import column_of
+from bowerbird.serving.properties import column_of, is_name
 from bowerbird.store.catalogue import Stored
 from bowerbird.store.log import LogEvent, Stretch
 from bowerbird.store.people import People
@@ -241,7 +241,7 @@ def item_table(rec: Recommender, documents: Sequence[Stored]) -> tuple[pl.DataFr
         return table, extra
     place = {str(one): len(rec.item_ids) + n for n, one in enumerate(extra)}
     rows = [row if (row := rec.item_ids.row(one.id)) >= 0 else place[str(one.id)] for one in told]
-    counts = Counter(name for one in told for name in one.properties if name != "item_id")
+    counts = Counter(name for one in told for name in one.properties if name != "item_id" and is_name(name))
     names = sorted(name for name, _ in counts.most_common(MOST_COLUMNS))
     said: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in names}
     for row, one in zip(rows, told, strict=True):
