@@ -165,7 +165,7 @@ def held_by(engine: Engine) -> Held:
         if did := people.deeds(people.key(user, session)):
             past = [(one.time, one.event, str(one.item_id), one.weight) for one in did]
             found.past[str(people.key(user, session))] = past
-    fresh = engine._made(view.recommender, type(people)(0)).tally  # nothing but what the model was trained on
+    fresh = engine.maker.view(view.recommender, type(people)(0)).tally  # nothing but what the model was trained on
     rows = {item: view.row(item) for item in ITEMS}
     waiting = {item: tally.waiting.get(item, (0.0, 0.0)) for item in ITEMS}
     for item, row in rows.items():
