@@ -153,6 +153,21 @@ def test_a_step_goes_to_the_neighbours_of_a_setting_and_rates_stand_apart() -> N
     assert [one.dim for one in others] == [256, 100]
 
 
+def test_a_part_that_cannot_judge_leaves_nobody_behind(told: Told, chosen: Chosen, monkeypatch: Any) -> None:
+    monkeypatch.setattr(race_module, "ROUGH", 0.0)
+    found = chosen()
+    assert min(one.share for one in found.trials) < 1
+    assert all(one.shipped for one in found.trials if one.share < 1)  # no settings are looked for there
+    assert {one.model for one in found.trials if one.share == 1} == set(WORTH)
+
+
+def test_settings_of_whoever_is_far_behind_wait(told: Told, chosen: Chosen) -> None:
+    tuned = [one.model for one in chosen().trials if one.share == 1 and not one.shipped]
+    assert tuned[0] == "ease"
+    assert len(set(tuned)) > 1
+    assert tuned == sorted(tuned, key=lambda model: model != "ease")
+
+
 def test_small_parts_are_left_out_where_there_is_time(told: Told, chosen: Chosen, monkeypatch: Any) -> None:
     monkeypatch.setattr(race_module, "LEISURE", 1.0)
     assert {one.share for one in chosen().trials} == {1.0}

@@ -165,7 +165,7 @@ def _share(race: Race) -> float:
         leading = {name for name in names if race.top(name, lower) >= (1 - NEAR) * most}
         if any(trial.model in leading and trial.share == share for trial in race.trials):
             return share
-    return race.shares[-1]
+    return max((trial.share for trial in race.trials), default=1.0)
 
 
 def _left_behind(race: Race, names: Sequence[str]) -> list[Skipped]:

@@ -42,6 +42,7 @@ SCOUTING = 0.2  # of the time of a part, in which a cheap model may look for a l
 FAMILIES = ("sequential", "graph", "content")  # tags of models that are alike
 UNKNOWN = 3  # the last of those who are tried
 NEAR = 0.01  # share of the best value, by which others are about as good
+ROUGH = 0.25  # half a 95 % interval as a share of the best value, beyond which a part cannot judge
 FAR = 0.1  # share of the best value, by which a model that is surely behind is far behind
 LITTLE = 0.01  # of the time that is left, that a try may take to cost next to nothing
 MEMORY = 0.9  # of what is free, that a try may take
@@ -136,10 +137,13 @@ class Race:
                 self.worker.start()
                 self.began = time.monotonic()
                 alive, self.shares = self.runners, self._worth_it()
-                for place, share in enumerate(self.shares):
-                    last = place == len(self.shares) - 1
+                for share in list(self.shares):
+                    place, last = self.shares.index(share), share == self.shares[-1]
                     end = self.began + (self.deadline - self.began) * PARTS[len(self.shares)][place]
                     self._first(alive, share, self.deadline if last else end)
+                    if self._blind(share):
+                        self.shares.remove(share)
+                        continue
                     self._tune(alive, share, end)
                     alive = alive if last else self._better_half(alive, share)
             except KeyboardInterrupt:
@@ -160,7 +164,8 @@ class Race:
         """Try each model once, as it did best before or as it is shipped: the cheap ones, then those that did best.
 
         Of those that are about as good as the best, the cheap ones go first: they leave time for settings. Whoever is
-        unknown is spared a learning rate of which a cheaper one, shipped with the same, has shown that it is poor.
+        unknown is spared a learning rate of which a cheaper one, shipped with the same, has shown that it is poor. A
+        part on which the cheap ones cannot be told apart is left.
         """
         lower = self.shares.index(share) - 1
         before = {one.name: self._carried(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
@@ -188,6 +193,8 @@ class Race:
         if isinstance(self.worker, Spread):
             self._ahead(self.worker, [(one, configs[one.name]) for one in alive], share, end)
         for one in sorted(alive, key=rank):
+            if rank(one)[0] and not isinstance(self.worker, Spread) and self._blind(share):
+                return
             waiting -= 1
             found = before.get(one.name)
             rate = _rate(one)
@@ -202,6 +209,15 @@ class Race:
             self._try(one, configs[one.name], share, until, waiting=waiting if found is None else 0)
             if found and not found.shipped and share == self.shares[-1] and self._next_to_nothing(one, share):
                 self._try(one, one.config, share, end)
+
+    def _blind(self, share: float) -> bool:
+        """Return whether a part, and not the last one, has too few people to judge: the best is known but roughly."""
+        tries = [one for one in self.trials if one.share == share]
+        if share == self.shares[-1] or not tries:
+            return False
+        best = max(tries, key=lambda one: one.value)
+        low, high = self.judge.interval(best.values)
+        return (high - low) / 2 > ROUGH * (best.value - self.judge.chance)
 
     def _scout(self, rate: float, share: float, end: float) -> bool:
         """Let the cheapest model that was tried, and is shipped with a learning rate, look for one; False for none."""
