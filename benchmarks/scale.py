@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 RAY = HERE.parent / ".venv-ray"
 TASKS = ("ray", "kill", "encode", "million")
 MODEL = "twotower"
-SETTINGS = {"dim": 32, "hidden": 32, "epochs": 1, "batch_size": 512, "loss": "in_batch", "learning_rate": 0.01}
+SETTINGS = {"dim": 32, "hidden": 32, "epochs": 1, "batch_size": 1_024, "loss": "in_batch", "learning_rate": 0.01}
 
 
 class Bench:
