@@ -5,7 +5,7 @@ trained on the train part, one after the other, and measured on validation and o
 `select` is asked, with a tenth of that time and each of `--seeds` in turn, what to take from the same space; it never
 sees test. Its regret is how far what it takes is below the best of all on test, as a share; and the paired test says
 whether it is. For that it is trained once more as its recipe says, with the seed that was asked with; all else has seed
-0. Both are trained on the train part alone. `--report test` is what this is about, and is logged.
+0. Both are trained on the train part alone. `--report` is always of test, and logged.
 
 `missed` counts the seeds whose regret is above 2 % and is no chance by the paired test: `--require 'missed<=0'`.
 The best of so many on test is flattered by chance, so that two more figures stand beside it: the regret where the best
@@ -321,8 +321,10 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
     options = _shared.parser(__doc__ or "")
     options.add_argument("--keep", help="a folder for what the exhaustive run found")
-    options.set_defaults(seeds="3", threads=1, report="test")
-    return options.parse_args(words)
+    options.set_defaults(seeds="3", threads=1)
+    found = options.parse_args(words)
+    found.report = "test"  # a regret is of test, whatever was asked for
+    return found
 
 
 def run(words: list[str] | None = None) -> int:
