@@ -10,7 +10,15 @@ import content_cost
 
 
 def options(**changes: object) -> Namespace:
-    row = {"data": "made-up", "threads": 1, "require": [], "report": "valid", "save": False, "json": True}
+    row = {
+        "data": "made-up",
+        "threads": 1,
+        "require": [],
+        "report": "valid",
+        "save": False,
+        "json": True,
+        "table": False,
+    }
     return Namespace(**(row | {"items": [200, 300], "requests": 5} | changes))
 
 
