@@ -170,12 +170,12 @@ class Race:
         lower = self.shares.index(share) - 1
         before = {one.name: self._carried(one.name, self.shares[lower]) for one in alive} if lower >= 0 else {}
         seconds = {one.name: self.expected(one, one.config, share).seconds for one in alive}
-        cheap, taken = {one.name for one in alive if before.get(one.name) and self._next_to_nothing(one, share)}, 0.0
-        for name in sorted(seconds, key=lambda one: seconds[one]):
-            taken += seconds[name]
-            if lower < 0 and taken <= FIRST * (end - time.monotonic()):
-                cheap.add(name)
-
+        if lower < 0:
+            names, left = sorted(seconds, key=lambda one: seconds[one]), end - time.monotonic()
+            together = np.cumsum([seconds[name] for name in names])
+            cheap = {name for name, taken in zip(names, together, strict=True) if taken <= FIRST * left}
+        else:
+            cheap = {one.name for one in alive if before[one.name] and self._next_to_nothing(one, share)}
         turns = _turns([one for one in alive if before.get(one.name) is None], seconds)
         most = max((found.value for found in before.values() if found), default=math.nan)
 
