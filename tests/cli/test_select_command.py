@@ -52,6 +52,15 @@ def test_a_race_writes_what_train_runs(shop: Path, monkeypatch: pytest.MonkeyPat
     assert f"train {recipe}" in " ".join(again.stdout.split())
 
 
+def test_what_came_before_the_race_counts(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bowerbird.cli.selecting.monotonic", lambda: time.monotonic() - 15)
+    done = run("select", shop, "--budget", "24s", "--model", "popularity", "--split", "leave-one-out",
+               "--out", shop.parent / "pick.toml", "--study", shop.parent / "study", "--threads", 1,
+               "--json")  # fmt: skip
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert 15 < json.loads(done.stdout)["seconds"] < 24
+
+
 def test_budgets_are_spans() -> None:
     assert [budget_of(text) for text in ("90s", "10m", "1h", "1.5m", "2")] == [90, 600, 3600, 90, 120]
     for text in ("", "m", "ten", "-5m", "0s", "nanm", "5d"):

@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 class Asked:
     """What was asked for, beside the data."""
 
+    began: float  # when the command did, by the monotonic clock
     budget_s: float
     latency_ms: float | None
     memory_mb: float | None
@@ -52,7 +52,6 @@ def budget_of(text: str) -> float:
 
 def run_select(data: DataOptions, cut: SplitOptions, run: RunOptions, asked: Asked, *, as_json: bool) -> None:
     """Race the models, show what came of it, and write recipe and report."""
-    began = time.monotonic()
     for path in (asked.recipe, asked.report):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told before the race
@@ -62,7 +61,7 @@ def run_select(data: DataOptions, cut: SplitOptions, run: RunOptions, asked: Ask
     with _executor(asked) as executor, _shown(asked.budget_s, not as_json) as show:
         found = select(
             split, budget_s=asked.budget_s, latency_ms=asked.latency_ms, memory_mb=asked.memory_mb,
-            models=asked.models, study=asked.study, run=run, began=began, show=show, executor=executor,
+            models=asked.models, study=asked.study, run=run, began=asked.began, show=show, executor=executor,
         )  # fmt: skip
     said = f"{found.sentence}\n{split.protocol}"
     text = recipe_text(found.pick.trial.config, _portable(data), cut, run, label=asked.label, said=said)
